@@ -1,0 +1,1 @@
+//! Sans-IO state machine of the update life cycle and the outbox.

@@ -1,0 +1,2 @@
+//! The on-device agent.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the agent persists, behind a journal trait.

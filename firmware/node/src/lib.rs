@@ -1,0 +1,1 @@
+//! Board-free logic of a sensor node.

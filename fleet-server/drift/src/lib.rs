@@ -1,0 +1,1 @@
+//! Merge, test and alarm on drift profiles.

@@ -1,0 +1,1 @@
+//! Manifest, container and chunks of a model bundle.

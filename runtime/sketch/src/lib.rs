@@ -1,0 +1,1 @@
+//! Mergeable drift sketches and the statistics on them.

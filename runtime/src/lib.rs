@@ -1,0 +1,1 @@
+//! Engines behind one trait, and the pipeline from sensor rows to decisions.

@@ -1,0 +1,1 @@
+//! Roles, keys, signed metadata and their verification.

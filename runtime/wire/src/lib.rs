@@ -1,0 +1,1 @@
+//! Messages, topics, limits and versions of the fleet protocol.

@@ -1,0 +1,2 @@
+//! Checks and tools that are more than glue.
+fn main() {}

@@ -1,1 +1,4 @@
 //! Messages, topics, limits and versions of the fleet protocol.
+#![no_std]
+
+pub mod node;

@@ -1,1 +1,17 @@
-//! Manifest, container and chunks of a model bundle.
+//! What a model bundle is: a signed manifest, the files that it names, and the chunks in
+//! which they travel.
+//!
+//! This crate owns the formats (manifest, golden vectors, container) and their checks. It
+//! never runs a model and never talks to a network; it reads and writes bytes that its
+//! caller hands over.
+
+pub mod golden;
+pub mod manifest;
+pub mod tensor;
+
+pub use golden::{GoldenCase, GoldenVectors};
+pub use manifest::{
+    Channel, Chunking, Decision, FileEntry, FileRole, InputSpec, Manifest, Normalisation,
+    OutputSpec, Quantisation, Requires, Scoring, TensorSpec, Tolerance, Window,
+};
+pub use tensor::{DType, Tensor, TensorError};

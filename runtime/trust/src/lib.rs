@@ -1,1 +1,27 @@
-//! Roles, keys, signed metadata and their verification.
+//! Who may say what: roles, keys, signed metadata and their verification.
+//!
+//! Every signature covers the pre-authenticated encoding (DSSE style) of a domain string
+//! and the payload, so that bytes signed for one purpose never verify for another. Nothing
+//! is parsed before its signatures have been counted against the threshold of its role.
+//!
+//! This crate is `no_std`, so that server, board and node run the same code. It never draws
+//! random numbers, reads clocks or touches files: callers hand those in.
+
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod assignment;
+pub mod device;
+pub mod envelope;
+pub mod error;
+pub mod key;
+pub mod keyfile;
+pub mod root;
+
+pub use assignment::{AssignedBundle, Assignment};
+pub use device::DeviceId;
+pub use envelope::{Domain, Envelope, Signature};
+pub use error::{Class, TrustError};
+pub use key::{KeyId, PublicKey, SecretKey};
+pub use root::{Role, RoleKeys, Root, TrustedRoot};

@@ -1,0 +1,667 @@
+//! The manifest: everything a device must know of a bundle, in one signed payload.
+//!
+//! Wire form: one version byte, then postcard of [`Manifest`]. Unknown versions, unknown
+//! trailing bytes and manifests that break a rule of [`Manifest::check`] are refused, so
+//! that a decoded manifest can be used without asking again. The digest of a bundle is the
+//! SHA-256 of exactly these bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::tensor::DType;
+
+/// Format version that [`Manifest::encode`] writes and [`Manifest::decode`] accepts.
+pub const VERSION: u8 = 1;
+/// A manifest larger than this is refused before it is parsed.
+pub const MAX_BYTES: usize = 128 * 1024;
+/// Bundles of more files than this are refused.
+pub const MAX_FILES: usize = 64;
+/// Bundles larger than this are refused, in bytes.
+pub const MAX_TOTAL_BYTES: u64 = 512 * 1024 * 1024;
+
+/// The signed description of one bundle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Model name, `[a-z0-9-]{1,64}`; counters are per name.
+    pub name: String,
+    /// Version for people, such as `1.4.0`.
+    pub version: String,
+    /// Strictly increasing per model name; a device never goes below what it has committed.
+    pub counter: u64,
+    /// Raised when older bundles must no longer run for a security reason.
+    pub security_epoch: u32,
+    /// When the bundle was built, in seconds since 1970.
+    pub created_unix_s: u64,
+    /// One line for people.
+    pub description: String,
+    /// Every file of the bundle, in the order of the container.
+    pub files: Vec<FileEntry>,
+    /// How the concatenated files are cut for transport.
+    pub chunking: Chunking,
+    /// What a device must offer.
+    pub requires: Requires,
+    /// What goes in.
+    pub input: InputSpec,
+    /// What comes out, and what is made of it.
+    pub output: OutputSpec,
+    /// How far golden outputs may differ on a device.
+    pub tolerance: Tolerance,
+}
+
+/// One file of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// `[a-z0-9][a-z0-9._-]{0,63}`: a name, never a path.
+    pub name: String,
+    /// What the file is for.
+    pub role: FileRole,
+    /// Length in bytes.
+    pub size: u64,
+    /// SHA-256 of the content.
+    pub sha256: [u8; 32],
+}
+
+/// What a file of a bundle is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileRole {
+    /// The ONNX graph; exactly one.
+    Model,
+    /// Encoded [`crate::GoldenVectors`]; exactly one.
+    Golden,
+    /// Encoded drift baseline; at most one.
+    Baseline,
+    /// Anything else that the bundle carries, such as a list of labels.
+    Asset,
+}
+
+/// The cut of the concatenated files into chunks, each with its own digest, so that a bad
+/// chunk is refused when it arrives and not after the last one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunking {
+    /// Bytes of each chunk but the last.
+    pub chunk_bytes: u32,
+    /// SHA-256 of each chunk, in order.
+    pub digests: Vec<[u8; 32]>,
+}
+
+/// What a device must offer to run a bundle; checked before the download.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requires {
+    /// Engine that was validated, such as `tract`.
+    pub engine: String,
+    /// Architectures (`x86_64`, `aarch64`, `arm`); empty means any.
+    pub arch: Vec<String>,
+    /// Memory that the loaded model needs at most, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// One column of sensor data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channel {
+    /// Name, as in the source (a CSV header, for example).
+    pub name: String,
+    /// Unit for people, such as `bar`; empty if there is none.
+    pub unit: String,
+}
+
+/// How rows become model inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Rows of one window.
+    pub rows: u32,
+    /// Rows between the starts of two windows.
+    pub stride: u32,
+}
+
+/// Name, dtype and shape of one model input or output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorSpec {
+    /// Name in the graph.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Concrete shape, the batch axis of 1 included.
+    pub shape: Vec<u32>,
+}
+
+/// Affine quantisation, `real = scale * (quantised - zero_point)`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quantisation {
+    /// Size of one step.
+    pub scale: f32,
+    /// Quantised value of real zero.
+    pub zero_point: i32,
+}
+
+/// How raw sensor values become what the model was trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Normalisation {
+    /// Values go in as they come.
+    None,
+    /// `(x - mean) / std`, clipped to `+-clip`; one mean and deviation per channel.
+    ZScore {
+        /// Per channel, in the channel's unit.
+        mean: Vec<f32>,
+        /// Per channel, in the channel's unit, above zero.
+        std: Vec<f32>,
+        /// Bound of the absolute normalised value.
+        clip: f32,
+    },
+    /// `(x - mean) / (std + epsilon)` with mean and population deviation of the first rows
+    /// of each stream, clipped to `+-clip`: for sensors whose offset differs per site.
+    CalibratedZScore {
+        /// Rows at the start of a stream that calibrate it.
+        rows: u32,
+        /// Added to every deviation.
+        epsilon: f32,
+        /// Bound of the absolute normalised value.
+        clip: f32,
+    },
+}
+
+/// What the model takes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InputSpec {
+    /// The model's input.
+    pub tensor: TensorSpec,
+    /// Columns of a row, in the order of the model.
+    pub channels: Vec<Channel>,
+    /// Cut of the row stream; a window's elements are row-major, rows x channels.
+    pub window: Window,
+    /// Preprocessing of each value.
+    pub normalisation: Normalisation,
+    /// For integer inputs: how normalised values become integers.
+    pub quantisation: Option<Quantisation>,
+}
+
+/// What is computed from the raw outputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Scoring {
+    /// The first element of the output is the score.
+    First,
+    /// Mean squared error between the normalised window and the output.
+    ReconstructionMse,
+    /// The largest element's share after softmax is the score, its index the class.
+    Classification {
+        /// Name of each class, in the order of the output.
+        labels: Vec<String>,
+        /// Whether the output already is a probability.
+        probabilities: bool,
+    },
+}
+
+/// How scores become decisions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Decision {
+    /// No decision: the score, or the class, speaks for itself.
+    None,
+    /// Anomalous when the median of the last scores exceeds a fixed threshold.
+    Threshold {
+        /// In units of the score.
+        threshold: f32,
+        /// Scores the median is taken over, the current one included; odd.
+        median_of: u32,
+    },
+    /// The same with a threshold of `factor` times a quantile (linear interpolation) of the
+    /// first scores of each stream.
+    CalibratedQuantile {
+        /// Scores at the start of a stream that calibrate it.
+        windows: u32,
+        /// Quantile in `0..=1`.
+        quantile: f32,
+        /// Multiplies the quantile.
+        factor: f32,
+        /// Scores the median is taken over, the current one included; odd.
+        median_of: u32,
+    },
+}
+
+/// What the model gives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutputSpec {
+    /// The model's output.
+    pub tensor: TensorSpec,
+    /// For integer outputs: what the integers mean.
+    pub quantisation: Option<Quantisation>,
+    /// From output to score.
+    pub scoring: Scoring,
+    /// From score to decision.
+    pub decision: Decision,
+}
+
+/// How far a device's golden outputs may lie from the expected ones.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Tolerance {
+    /// Integer outputs: at most this many steps.
+    Steps(u32),
+    /// Float outputs: at most this fraction of the range of the expected outputs.
+    RangeFraction(f32),
+}
+
+/// Why bytes are not an acceptable manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Longer than [`MAX_BYTES`].
+    #[error("manifest of {0} bytes is over the limit of {MAX_BYTES}")]
+    TooLarge(usize),
+    /// Written by a newer or unknown version.
+    #[error("manifest format {0} is unknown, this build reads format {VERSION}")]
+    Version(u8),
+    /// Not postcard of a manifest.
+    #[error("manifest bytes do not parse")]
+    Parse(#[source] postcard::Error),
+    /// Bytes after the end.
+    #[error("{0} bytes follow the manifest")]
+    Trailing(usize),
+    /// A rule is broken.
+    #[error("manifest field {field} is not acceptable: {why}")]
+    Field {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+fn refuse(field: &'static str, why: impl Into<String>) -> Result<(), ManifestError> {
+    Err(ManifestError::Field {
+        field,
+        why: why.into(),
+    })
+}
+
+/// Whether `name` may name a file of a bundle.
+pub fn is_file_name(name: &str) -> bool {
+    name.len() <= 64
+        && name
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric())
+}
+
+/// Whether `name` may name a model.
+pub fn is_model_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+impl Manifest {
+    /// Bytes to sign and to hash.
+    ///
+    /// # Errors
+    /// [`ManifestError::Field`] or [`ManifestError::TooLarge`] when the manifest would be
+    /// refused by [`Manifest::decode`].
+    pub fn encode(&self) -> Result<Vec<u8>, ManifestError> {
+        self.check()?;
+        let bytes = postcard::to_extend(self, vec![VERSION]).map_err(ManifestError::Parse)?;
+        if bytes.len() > MAX_BYTES {
+            return Err(ManifestError::TooLarge(bytes.len()));
+        }
+        Ok(bytes)
+    }
+
+    /// Parses bytes whose signatures have been verified.
+    ///
+    /// # Errors
+    /// Any [`ManifestError`]; nothing of a refused manifest is returned.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MAX_BYTES {
+            return Err(ManifestError::TooLarge(bytes.len()));
+        }
+        let (&version, body) = bytes.split_first().ok_or(ManifestError::Version(0))?;
+        if version != VERSION {
+            return Err(ManifestError::Version(version));
+        }
+        let (manifest, rest) =
+            postcard::take_from_bytes::<Self>(body).map_err(ManifestError::Parse)?;
+        if !rest.is_empty() {
+            return Err(ManifestError::Trailing(rest.len()));
+        }
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Sum of the sizes of all files, in bytes.
+    pub fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|f| f.size).sum()
+    }
+
+    /// The first file of `role`.
+    pub fn file(&self, role: FileRole) -> Option<&FileEntry> {
+        self.files.iter().find(|f| f.role == role)
+    }
+
+    /// Every rule that a manifest obeys.
+    ///
+    /// # Errors
+    /// [`ManifestError::Field`] for the first rule that is broken.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        if !is_model_name(&self.name) {
+            return refuse("name", "use 1 to 64 of a-z, 0-9 and '-'");
+        }
+        if self.version.is_empty() || self.version.len() > 64 || !self.version.is_ascii() {
+            return refuse("version", "use 1 to 64 ASCII characters");
+        }
+        if self.counter == 0 {
+            return refuse("counter", "counters start at 1");
+        }
+        if self.description.len() > 1024 {
+            return refuse("description", "at most 1024 bytes");
+        }
+        self.check_files()?;
+        self.check_input()?;
+        self.check_output()?;
+        match self.tolerance {
+            Tolerance::RangeFraction(f) if !(f.is_finite() && (0.0..1.0).contains(&f)) => {
+                refuse("tolerance", "a range fraction lies in 0..1")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_files(&self) -> Result<(), ManifestError> {
+        if self.files.len() > MAX_FILES {
+            return refuse("files", format!("more than {MAX_FILES} files"));
+        }
+        for (i, file) in self.files.iter().enumerate() {
+            if !is_file_name(&file.name) {
+                return refuse("files", format!("{:?} is not a plain file name", file.name));
+            }
+            if self.files.iter().take(i).any(|f| f.name == file.name) {
+                return refuse("files", format!("{} is listed twice", file.name));
+            }
+        }
+        let count = |role| self.files.iter().filter(|f| f.role == role).count();
+        if count(FileRole::Model) != 1 || count(FileRole::Golden) != 1 {
+            return refuse("files", "exactly one model and one set of golden vectors");
+        }
+        if count(FileRole::Baseline) > 1 {
+            return refuse("files", "at most one baseline");
+        }
+        let total = self
+            .files
+            .iter()
+            .try_fold(0u64, |sum, f| sum.checked_add(f.size))
+            .filter(|&t| t <= MAX_TOTAL_BYTES);
+        let Some(total) = total else {
+            return refuse("files", format!("more than {MAX_TOTAL_BYTES} bytes in all"));
+        };
+        let size = self.chunking.chunk_bytes;
+        if size == 0 || size as usize > drover_wire::limits::MAX_CHUNK_BYTES {
+            return refuse("chunking", "chunk size out of bounds");
+        }
+        if total.div_ceil(u64::from(size)) != self.chunking.digests.len() as u64 {
+            return refuse("chunking", "number of digests does not match the files");
+        }
+        Ok(())
+    }
+
+    fn check_input(&self) -> Result<(), ManifestError> {
+        let input = &self.input;
+        check_tensor("input.tensor", &input.tensor)?;
+        if input.channels.is_empty() || input.channels.len() > 1024 {
+            return refuse("input.channels", "between 1 and 1024 channels");
+        }
+        if input.window.rows == 0 || input.window.stride == 0 {
+            return refuse("input.window", "rows and stride are at least 1");
+        }
+        let elements = u64::from(input.window.rows) * input.channels.len() as u64;
+        if elements != elements_of(&input.tensor) {
+            return refuse(
+                "input.window",
+                format!(
+                    "{} rows of {} channels do not fill a tensor of shape {:?}",
+                    input.window.rows,
+                    input.channels.len(),
+                    input.tensor.shape
+                ),
+            );
+        }
+        match &input.normalisation {
+            Normalisation::None => {}
+            Normalisation::ZScore { mean, std, clip } => {
+                if mean.len() != input.channels.len() || std.len() != input.channels.len() {
+                    return refuse("input.normalisation", "one mean and std per channel");
+                }
+                if !mean.iter().all(|m| m.is_finite())
+                    || !std.iter().all(|s| s.is_finite() && *s > 0.0)
+                    || !positive(*clip)
+                {
+                    return refuse("input.normalisation", "std and clip must be above zero");
+                }
+            }
+            Normalisation::CalibratedZScore {
+                rows,
+                epsilon,
+                clip,
+            } => {
+                if *rows < 2 || *rows > 1_000_000 || !positive(*epsilon) || !positive(*clip) {
+                    return refuse(
+                        "input.normalisation",
+                        "2 to 1000000 rows, epsilon and clip above zero",
+                    );
+                }
+            }
+        }
+        check_quantisation("input.quantisation", &input.tensor, input.quantisation)
+    }
+
+    fn check_output(&self) -> Result<(), ManifestError> {
+        let output = &self.output;
+        check_tensor("output.tensor", &output.tensor)?;
+        check_quantisation("output.quantisation", &output.tensor, output.quantisation)?;
+        let elements = elements_of(&output.tensor);
+        match &output.scoring {
+            Scoring::First => {}
+            Scoring::ReconstructionMse => {
+                if elements != elements_of(&self.input.tensor) {
+                    return refuse("output.scoring", "a reconstruction has the input's size");
+                }
+            }
+            Scoring::Classification { labels, .. } => {
+                if labels.len() as u64 != elements {
+                    return refuse("output.scoring", "one label per output element");
+                }
+            }
+        }
+        let median = match output.decision {
+            Decision::None => return Ok(()),
+            Decision::Threshold {
+                threshold,
+                median_of,
+            } => {
+                if !threshold.is_finite() {
+                    return refuse("output.decision", "the threshold is not finite");
+                }
+                median_of
+            }
+            Decision::CalibratedQuantile {
+                windows,
+                quantile,
+                factor,
+                median_of,
+            } => {
+                if !(2..=1_000_000).contains(&windows)
+                    || !(0.0..=1.0).contains(&quantile)
+                    || !factor.is_finite()
+                {
+                    return refuse(
+                        "output.decision",
+                        "2 to 1000000 windows, quantile in 0..=1, finite factor",
+                    );
+                }
+                median_of
+            }
+        };
+        if median % 2 == 0 || median > 1001 {
+            return refuse("output.decision", "median_of is odd and at most 1001");
+        }
+        Ok(())
+    }
+}
+
+fn positive(x: f32) -> bool {
+    x.is_finite() && x > 0.0
+}
+
+fn elements_of(tensor: &TensorSpec) -> u64 {
+    tensor
+        .shape
+        .iter()
+        .fold(1u64, |n, &d| n.saturating_mul(u64::from(d)))
+}
+
+fn check_tensor(field: &'static str, tensor: &TensorSpec) -> Result<(), ManifestError> {
+    let elements = elements_of(tensor);
+    if tensor.shape.len() > 8 || elements == 0 || elements > 1 << 26 {
+        return refuse(field, format!("shape {:?} is out of bounds", tensor.shape));
+    }
+    Ok(())
+}
+
+fn check_quantisation(
+    field: &'static str,
+    tensor: &TensorSpec,
+    quantisation: Option<Quantisation>,
+) -> Result<(), ManifestError> {
+    match (tensor.dtype, quantisation) {
+        (DType::F32, None) => Ok(()),
+        (DType::F32, Some(_)) => refuse(field, "float tensors have none"),
+        (_, None) => refuse(field, "integer tensors need scale and zero point"),
+        (_, Some(q)) if !positive(q.scale) => refuse(field, "the scale must be above zero"),
+        (_, Some(_)) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn sample() -> Manifest {
+        Manifest {
+            name: "pump".into(),
+            version: "1.0.0".into(),
+            counter: 1,
+            security_epoch: 0,
+            created_unix_s: 1_700_000_000,
+            description: "a test".into(),
+            files: vec![
+                FileEntry {
+                    name: "model.onnx".into(),
+                    role: FileRole::Model,
+                    size: 3,
+                    sha256: [1; 32],
+                },
+                FileEntry {
+                    name: "golden.bin".into(),
+                    role: FileRole::Golden,
+                    size: 2,
+                    sha256: [2; 32],
+                },
+            ],
+            chunking: Chunking {
+                chunk_bytes: 4,
+                digests: vec![[3; 32], [4; 32]],
+            },
+            requires: Requires {
+                engine: "tract".into(),
+                arch: vec![],
+                memory_bytes: 1_000_000,
+            },
+            input: InputSpec {
+                tensor: TensorSpec {
+                    name: "x".into(),
+                    dtype: DType::F32,
+                    shape: vec![1, 4],
+                },
+                channels: vec![
+                    Channel {
+                        name: "a".into(),
+                        unit: "V".into(),
+                    },
+                    Channel {
+                        name: "b".into(),
+                        unit: String::new(),
+                    },
+                ],
+                window: Window { rows: 2, stride: 1 },
+                normalisation: Normalisation::None,
+                quantisation: None,
+            },
+            output: OutputSpec {
+                tensor: TensorSpec {
+                    name: "y".into(),
+                    dtype: DType::F32,
+                    shape: vec![1, 4],
+                },
+                quantisation: None,
+                scoring: Scoring::ReconstructionMse,
+                decision: Decision::Threshold {
+                    threshold: 0.5,
+                    median_of: 5,
+                },
+            },
+            tolerance: Tolerance::RangeFraction(0.06),
+        }
+    }
+
+    #[test]
+    fn round_trip_and_trailing_bytes() {
+        let manifest = sample();
+        let mut bytes = manifest.encode().unwrap();
+        assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
+        bytes.push(0);
+        assert!(matches!(
+            Manifest::decode(&bytes),
+            Err(ManifestError::Trailing(1))
+        ));
+        bytes.pop();
+        bytes[0] = 2;
+        assert!(matches!(
+            Manifest::decode(&bytes),
+            Err(ManifestError::Version(2))
+        ));
+    }
+
+    /// Golden bytes of format 1: a change here strands every device in the field.
+    #[test]
+    fn format_1_bytes_never_change() {
+        let digest = {
+            use sha2::Digest;
+            sha2::Sha256::digest(sample().encode().unwrap())
+        };
+        let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(
+            hex,
+            "99da31838135b43bf6e2b8267ccfdb07f654422e66f04d30e0dd257760e8cf3c"
+        );
+    }
+
+    #[test]
+    fn broken_rules_are_named() {
+        type Break = fn(&mut Manifest);
+        let cases: [(Break, &str); 8] = [
+            (|m| m.name = "../x".into(), "field name"),
+            (
+                |m| m.files[0].name = "../../etc/passwd".into(),
+                "field files",
+            ),
+            (|m| m.files[1].name = "model.onnx".into(), "listed twice"),
+            (|m| m.files[0].size = u64::MAX, "field files"),
+            (|m| m.chunking.digests.clear(), "field chunking"),
+            (|m| m.input.window.rows = 3, "do not fill a tensor"),
+            (|m| m.output.tensor.dtype = DType::I8, "output.quantisation"),
+            (|m| m.counter = 0, "field counter"),
+        ];
+        for (break_it, wanted) in cases {
+            let mut manifest = sample();
+            break_it(&mut manifest);
+            let message = manifest.check().unwrap_err().to_string();
+            assert!(message.contains(wanted), "{message} lacks {wanted}");
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Root metadata: which keys speak for which role, and how many of them must agree.
+//!
+//! The chain starts at a root that is pinned (by its hash, at enrolment or in the image) and
+//! grows only by exactly one version at a time, signed by the threshold of both the old and
+//! the new root.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::envelope::{limit, parse_versioned};
+use crate::{Domain, Envelope, PublicKey, TrustError};
+
+/// Format version of root metadata.
+pub const VERSION: u8 = 1;
+/// Root metadata larger than this is refused before it is parsed, in bytes.
+pub const MAX_BYTES: usize = 32 * 1024;
+
+/// Who signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Offline; names the keys of all roles.
+    Root,
+    /// Offline or in CI; signs bundle manifests.
+    Release,
+    /// Online, short-lived; lists all releases.
+    Catalog,
+    /// Online; signs each device's assignment and messages.
+    Fleet,
+    /// One board; signs its own reports.
+    Device,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Root => "root",
+            Self::Release => "release",
+            Self::Catalog => "catalog",
+            Self::Fleet => "fleet",
+            Self::Device => "device",
+        })
+    }
+}
+
+/// The keys of one role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleKeys {
+    /// Which role.
+    pub role: Role,
+    /// How many distinct keys must sign.
+    pub threshold: u8,
+    /// Keys that may sign.
+    pub keys: Vec<PublicKey>,
+}
+
+/// The payload of root metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// 1, then one more each time.
+    pub version: u64,
+    /// Name of the fleet; metadata of another fleet is refused.
+    pub fleet: String,
+    /// When it was made, in seconds since 1970.
+    pub created_unix_s: u64,
+    /// Root, release, catalog and fleet, once each.
+    pub roles: Vec<RoleKeys>,
+}
+
+impl Root {
+    /// Bytes to sign.
+    ///
+    /// # Errors
+    /// [`TrustError::Root`] when the roles are not acceptable.
+    pub fn encode(&self) -> Result<Vec<u8>, TrustError> {
+        self.check()?;
+        let bytes = alloc::vec![VERSION];
+        postcard::to_extend(self, bytes).map_err(|_| TrustError::Parse("root"))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, TrustError> {
+        limit("root", bytes.len(), MAX_BYTES)?;
+        let root: Self = parse_versioned("root", VERSION, bytes)?;
+        root.check()?;
+        Ok(root)
+    }
+
+    /// The keys of `role`, if root names any.
+    pub fn role(&self, role: Role) -> Option<&RoleKeys> {
+        self.roles.iter().find(|r| r.role == role)
+    }
+
+    fn check(&self) -> Result<(), TrustError> {
+        if self.fleet.is_empty() || self.fleet.len() > 64 {
+            return Err(TrustError::Root("the fleet's name has 1 to 64 bytes"));
+        }
+        for (i, entry) in self.roles.iter().enumerate() {
+            if entry.role == Role::Device {
+                return Err(TrustError::Root("devices are not named by root"));
+            }
+            if self.roles.iter().take(i).any(|r| r.role == entry.role) {
+                return Err(TrustError::Root("a role is listed twice"));
+            }
+            let threshold = usize::from(entry.threshold);
+            if threshold == 0 || threshold > entry.keys.len() || entry.keys.len() > 16 {
+                return Err(TrustError::Root(
+                    "thresholds lie between 1 and the number of keys, at most 16",
+                ));
+            }
+            for (j, key) in entry.keys.iter().enumerate() {
+                key.check()?;
+                if entry.keys.iter().take(j).any(|k| k == key) {
+                    return Err(TrustError::Root("a key is listed twice in a role"));
+                }
+            }
+        }
+        for role in [Role::Root, Role::Release, Role::Fleet] {
+            if self.role(role).is_none() {
+                return Err(TrustError::Root("root, release and fleet need keys"));
+            }
+        }
+        Ok(())
+    }
+
+    fn signed_by_own_roots(&self, envelope: &Envelope) -> Result<(), TrustError> {
+        match self.role(Role::Root) {
+            Some(keys) => check_threshold(keys, Domain::Root, envelope),
+            None => Err(TrustError::Root("root has no keys")),
+        }
+    }
+}
+
+fn check_threshold(keys: &RoleKeys, domain: Domain, envelope: &Envelope) -> Result<(), TrustError> {
+    let got = envelope.count(domain, &keys.keys);
+    let needed = usize::from(keys.threshold);
+    if got < needed {
+        return Err(TrustError::Threshold {
+            role: keys.role,
+            got,
+            needed,
+        });
+    }
+    Ok(())
+}
+
+/// A root that has been verified; everything else is verified against it.
+#[derive(Clone, Debug)]
+pub struct TrustedRoot {
+    root: Root,
+    envelope: Envelope,
+}
+
+impl TrustedRoot {
+    /// Trusts a root because its hash was handed over by a channel that is trusted.
+    ///
+    /// # Errors
+    /// [`TrustError::Root`] when the hash differs, or any error of its own signatures.
+    pub fn pinned(envelope: Envelope, sha256: &[u8; 32]) -> Result<Self, TrustError> {
+        if Self::pin_of(&envelope) != *sha256 {
+            return Err(TrustError::Root("the root is not the pinned one"));
+        }
+        Self::self_signed(envelope)
+    }
+
+    /// Trusts a root that comes from this machine's own trusted storage; its signatures by
+    /// its own keys are checked all the same.
+    ///
+    /// # Errors
+    /// Any parsing or threshold error.
+    pub fn self_signed(envelope: Envelope) -> Result<Self, TrustError> {
+        let root = Root::decode(envelope.unverified_payload())?;
+        root.signed_by_own_roots(&envelope)?;
+        Ok(Self { root, envelope })
+    }
+
+    /// The hash that [`Self::pinned`] wants: SHA-256 of the signed payload.
+    pub fn pin_of(envelope: &Envelope) -> [u8; 32] {
+        Sha256::digest(envelope.unverified_payload()).into()
+    }
+
+    /// Moves to the next version.
+    ///
+    /// # Errors
+    /// [`TrustError::RootVersion`] unless it is exactly the next one, and
+    /// [`TrustError::Threshold`] unless both old and new root keys agree.
+    pub fn advance(&self, envelope: Envelope) -> Result<Self, TrustError> {
+        let old = self.root.role(Role::Root);
+        let old = old.ok_or(TrustError::Root("root has no keys"))?;
+        check_threshold(old, Domain::Root, &envelope)?;
+        let next = Self::self_signed(envelope)?;
+        if next.root.fleet != self.root.fleet {
+            return Err(TrustError::Fleet);
+        }
+        if self.root.version.checked_add(1) != Some(next.root.version) {
+            return Err(TrustError::RootVersion {
+                have: self.root.version,
+                got: next.root.version,
+            });
+        }
+        Ok(next)
+    }
+
+    /// The payload of `envelope`, if the threshold of `role` signed it for `domain`.
+    ///
+    /// # Errors
+    /// [`TrustError::Threshold`] when too few did.
+    pub fn verify<'e>(
+        &self,
+        role: Role,
+        domain: Domain,
+        envelope: &'e Envelope,
+    ) -> Result<&'e [u8], TrustError> {
+        match self.root.role(role) {
+            Some(keys) => check_threshold(keys, domain, envelope)?,
+            None => {
+                return Err(TrustError::Threshold {
+                    role,
+                    got: 0,
+                    needed: 1,
+                });
+            }
+        }
+        Ok(envelope.unverified_payload())
+    }
+
+    /// What it says.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// How it came, to store or to hand on.
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SecretKey;
+
+    fn key(n: u8) -> SecretKey {
+        SecretKey::from_seed(&[n; 32])
+    }
+
+    fn role(role: Role, threshold: u8, keys: &[u8]) -> RoleKeys {
+        RoleKeys {
+            role,
+            threshold,
+            keys: keys.iter().map(|&n| key(n).public()).collect(),
+        }
+    }
+
+    fn root(version: u64, roots: &[u8]) -> Root {
+        Root {
+            version,
+            fleet: "test".into(),
+            created_unix_s: 0,
+            roles: vec![
+                role(Role::Root, 2, roots),
+                role(Role::Release, 2, &[10, 11]),
+                role(Role::Fleet, 1, &[20]),
+            ],
+        }
+    }
+
+    fn sign(root: &Root, keys: &[u8]) -> Envelope {
+        let mut envelope = Envelope::unsigned(root.encode().unwrap());
+        for &n in keys {
+            envelope.sign(Domain::Root, &key(n));
+        }
+        envelope
+    }
+
+    #[test]
+    fn thresholds_count_keys_of_the_role_only() {
+        let trusted = TrustedRoot::self_signed(sign(&root(1, &[1, 2, 3]), &[1, 3])).unwrap();
+        let mut manifest = Envelope::unsigned(b"m".to_vec());
+        manifest.sign(Domain::Manifest, &key(10));
+        manifest.sign(Domain::Manifest, &key(20));
+        manifest.sign(Domain::Manifest, &key(1));
+        assert_eq!(
+            trusted.verify(Role::Release, Domain::Manifest, &manifest),
+            Err(TrustError::Threshold {
+                role: Role::Release,
+                got: 1,
+                needed: 2
+            })
+        );
+        manifest.sign(Domain::Manifest, &key(11));
+        assert!(
+            trusted
+                .verify(Role::Release, Domain::Manifest, &manifest)
+                .is_ok()
+        );
+        assert!(
+            trusted
+                .verify(Role::Catalog, Domain::Manifest, &manifest)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn the_chain_grows_by_one_and_by_both_sides() {
+        let first = TrustedRoot::self_signed(sign(&root(1, &[1, 2, 3]), &[1, 2])).unwrap();
+        let next = root(2, &[4, 5]);
+        assert!(
+            first.advance(sign(&next, &[4, 5])).is_err(),
+            "old keys missing"
+        );
+        assert!(
+            first.advance(sign(&next, &[1, 2])).is_err(),
+            "new keys missing"
+        );
+        let second = first.advance(sign(&next, &[1, 2, 4, 5])).unwrap();
+        assert_eq!(second.root().version, 2);
+        let skipped = sign(&root(3, &[4, 5]), &[1, 2, 4, 5]);
+        assert_eq!(
+            first.advance(skipped).unwrap_err(),
+            TrustError::RootVersion { have: 1, got: 3 }
+        );
+    }
+
+    #[test]
+    fn a_pin_accepts_one_root_only() {
+        let envelope = sign(&root(1, &[1, 2]), &[1, 2]);
+        let pin = TrustedRoot::pin_of(&envelope);
+        assert!(TrustedRoot::pinned(envelope, &pin).is_ok());
+        let other = sign(&root(1, &[4, 5]), &[4, 5]);
+        assert!(TrustedRoot::pinned(other, &pin).is_err());
+    }
+
+    #[test]
+    fn roots_that_contradict_themselves_are_refused() {
+        let mut twice = root(1, &[1, 2]);
+        twice.roles.push(role(Role::Fleet, 1, &[21]));
+        assert!(twice.encode().is_err());
+        let mut none = root(1, &[1, 2]);
+        none.roles[1].threshold = 3;
+        assert!(none.encode().is_err());
+        let same = root(1, &[1, 1]);
+        assert!(same.encode().is_err());
+    }
+}

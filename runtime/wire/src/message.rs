@@ -1,0 +1,394 @@
+//! What devices and server say to each other.
+//!
+//! Both directions are idempotent: records carry `(boot, sequence)`, instructions carry
+//! their own sequence inside the signed assignment, and everything may arrive twice, late
+//! or never. Only [`Down::Ack`] lets a device forget a record.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bitmap::Bitmap;
+use crate::limits::{MAX_DOWN_BYTES, MAX_UP_BYTES, PROTOCOL_VERSION};
+
+/// SHA-256 of a bundle's manifest.
+pub type Digest = [u8; 32];
+
+/// From a device to the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Up {
+    /// First message after each connect: who and in what state.
+    Hello(Hello),
+    /// The state of the update life cycle, sent when it changed and with each hello.
+    State(State),
+    /// Asks for a signed manifest.
+    WantManifest {
+        /// Which bundle.
+        digest: Digest,
+    },
+    /// Asks for the chunks that are still missing, on the bundle's topic.
+    WantChunks {
+        /// Which bundle.
+        digest: Digest,
+        /// What is missing.
+        missing: Bitmap,
+    },
+    /// Records out of the outbox.
+    Batch(Batch),
+}
+
+/// From the server to one device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Down {
+    /// Desired state: an encoded, signed assignment.
+    Assignment {
+        /// Encoded envelope.
+        envelope: Vec<u8>,
+    },
+    /// A bundle's signed manifest.
+    Manifest {
+        /// Which bundle.
+        digest: Digest,
+        /// Encoded envelope.
+        envelope: Vec<u8>,
+    },
+    /// These records are stored for good; the device may forget them.
+    Ack(Ack),
+    /// The server does not know the device's state: say hello again.
+    Resync,
+    /// What was asked for does not exist here.
+    Unknown {
+        /// Which bundle.
+        digest: Digest,
+    },
+}
+
+/// The envelope around [`Down`]: binds a message to its recipient. The signature of the
+/// fleet role covers it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Addressed {
+    /// Device id that it is for.
+    pub device: String,
+    /// Server's clock, in seconds since 1970; raises the device's time floor.
+    pub sent_unix_s: u64,
+    /// The message.
+    pub message: Down,
+}
+
+/// Who a device is and what it runs on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Number of this start of the agent; with a record's sequence it names the record.
+    pub boot: u64,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Architecture, as Rust names it.
+    pub arch: String,
+    /// Memory of the board, in bytes.
+    pub memory_bytes: u64,
+    /// Highest assignment sequence accepted.
+    pub assignment: u64,
+}
+
+/// Where a device is in its update life cycle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Highest assignment sequence accepted.
+    pub assignment: u64,
+    /// What runs now.
+    pub active: Option<Running>,
+    /// What is being done about the assignment.
+    pub phase: Phase,
+}
+
+/// A bundle that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Model name.
+    pub name: String,
+    /// Version for people.
+    pub version: String,
+    /// Which bundle.
+    pub digest: Digest,
+    /// Counter of the release.
+    pub counter: u64,
+}
+
+/// Step of the update life cycle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Nothing to do.
+    Idle,
+    /// The manifest or chunks are under way.
+    Fetching {
+        /// Which bundle.
+        digest: Digest,
+        /// Chunks that are here.
+        have: u32,
+        /// Chunks in all; 0 while the manifest is missing.
+        total: u32,
+    },
+    /// Everything is here and verified; the candidate is being loaded and checked.
+    Staged {
+        /// Which bundle.
+        digest: Digest,
+    },
+    /// The candidate runs, not yet for good.
+    Trial {
+        /// Which bundle.
+        digest: Digest,
+    },
+    /// The assigned bundle runs for good.
+    Committed {
+        /// Which bundle.
+        digest: Digest,
+    },
+    /// The assigned bundle was not accepted; what ran before still runs.
+    Failed {
+        /// Which bundle.
+        digest: Digest,
+        /// At which step.
+        step: Step,
+        /// Why, for machines.
+        code: FailureCode,
+        /// Why, for people.
+        detail: String,
+    },
+}
+
+/// Where an update failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Manifest or compatibility.
+    Accept,
+    /// Transport or hashes.
+    Fetch,
+    /// Loading or golden vectors.
+    Load,
+    /// The trial on live data.
+    Trial,
+}
+
+/// Why an update failed; numbers are for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum FailureCode {
+    /// Signatures do not reach the threshold.
+    SignatureInvalid = 1,
+    /// A digest, length or counter differs from what was signed.
+    Mismatch = 2,
+    /// Below the counter that the device has committed.
+    Rollback = 3,
+    /// The device does not offer what the bundle requires.
+    Incompatible = 4,
+    /// The engine cannot load the model.
+    LoadFailed = 5,
+    /// Golden outputs differ.
+    GoldenMismatch = 6,
+    /// The candidate failed on live data.
+    TrialFailed = 7,
+    /// The version failed before and is quarantined on this device.
+    Quarantined = 8,
+    /// No room for it.
+    StorageFull = 9,
+    /// It did not get through in time.
+    Expired = 10,
+}
+
+/// Records of one start of the agent, in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Number of the start that made them.
+    pub boot: u64,
+    /// In order of their sequence; sequences need not be adjacent.
+    pub records: Vec<Record>,
+}
+
+/// One thing the device wants known upstream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Counts from 1 within a boot.
+    pub sequence: u64,
+    /// When it happened, in milliseconds since 1970 by the device's clock.
+    pub unix_ms: u64,
+    /// What happened.
+    pub body: Body,
+}
+
+/// What a [`Record`] tells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Body {
+    /// A model ran on a window.
+    Observation(Observation),
+    /// An encoded drift profile (`drover-sketch`).
+    Profile(Vec<u8>),
+    /// Something an operator may want to know.
+    Event(Event),
+}
+
+/// A model ran on a window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Which bundle.
+    pub model: Digest,
+    /// Index of the window in its stream, from 0.
+    pub window: u64,
+    /// Score, as the manifest defines it.
+    pub score: f32,
+    /// What was decided.
+    pub decision: Verdict,
+    /// Time the engine took, in microseconds.
+    pub latency_us: u32,
+    /// Raw sensor values, rows x channels, when the device captures inputs.
+    pub input: Vec<f32>,
+    /// Model output when the device captures outputs.
+    pub output: Vec<f32>,
+}
+
+/// What was decided on a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// The manifest asks for no decision.
+    None,
+    /// Below the threshold.
+    Normal,
+    /// Above the threshold.
+    Anomalous,
+    /// Index of the class.
+    Class(u32),
+}
+
+/// Something an operator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// The agent started.
+    Started {
+        /// Version of the agent.
+        agent_version: String,
+    },
+    /// A bundle became active.
+    Activated(Running),
+    /// The candidate was taken back; the bundle named here runs again.
+    RolledBack {
+        /// Which bundle was given up.
+        from: Digest,
+        /// What runs now.
+        to: Option<Running>,
+        /// Why, for people.
+        detail: String,
+    },
+    /// Something was refused: a security event when a signature or digest was wrong.
+    Refused {
+        /// Which bundle, where it is known.
+        digest: Option<Digest>,
+        /// Why, for machines.
+        code: FailureCode,
+        /// Why, for people.
+        detail: String,
+    },
+    /// Records were given up because the disk quota was reached.
+    Evicted {
+        /// How many.
+        records: u64,
+    },
+    /// Stored records were damaged.
+    Salvaged {
+        /// How many could not be read.
+        lost: u64,
+    },
+    /// The sensor source ended, failed or came back.
+    Source {
+        /// What happened, for people.
+        detail: String,
+    },
+}
+
+/// Records that are stored for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Boot of the batch.
+    pub boot: u64,
+    /// Sequences of the batch, as inclusive ranges in order.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+impl Ack {
+    /// The ack for all of `sequences`, which are in order.
+    pub fn of(boot: u64, sequences: impl IntoIterator<Item = u64>) -> Self {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for sequence in sequences {
+            match ranges.last_mut() {
+                Some(range) if range.1.checked_add(1) == Some(sequence) => range.1 = sequence,
+                _ => ranges.push((sequence, sequence)),
+            }
+        }
+        Self { boot, ranges }
+    }
+}
+
+/// Why bytes are not a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Over the limit of its direction.
+    #[error("message of {got} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Length found.
+        got: usize,
+        /// Length allowed.
+        limit: usize,
+    },
+    /// A protocol version that this build does not speak.
+    #[error("protocol version {0} is not spoken here (this is version {PROTOCOL_VERSION})")]
+    Version(u8),
+    /// Not postcard of the message, or bytes follow it.
+    #[error("message does not parse")]
+    Parse,
+}
+
+macro_rules! codec {
+    ($type:ty, $limit:expr) => {
+        impl $type {
+            /// Version byte and postcard.
+            ///
+            /// # Errors
+            /// [`WireError::TooLarge`] when the other side would refuse it.
+            pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+                let bytes = postcard::to_extend(self, alloc::vec![PROTOCOL_VERSION])
+                    .map_err(|_| WireError::Parse)?;
+                check_len(bytes.len(), $limit)?;
+                Ok(bytes)
+            }
+
+            /// Parses bytes whose signature has been verified.
+            ///
+            /// # Errors
+            /// Any [`WireError`].
+            pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+                check_len(bytes.len(), $limit)?;
+                let (&version, body) = bytes.split_first().ok_or(WireError::Parse)?;
+                if version != PROTOCOL_VERSION {
+                    return Err(WireError::Version(version));
+                }
+                match postcard::take_from_bytes(body) {
+                    Ok((message, [])) => Ok(message),
+                    _ => Err(WireError::Parse),
+                }
+            }
+        }
+    };
+}
+
+codec!(Up, MAX_UP_BYTES);
+codec!(Addressed, MAX_DOWN_BYTES);
+codec!(Record, MAX_UP_BYTES);
+
+fn check_len(got: usize, limit: usize) -> Result<(), WireError> {
+    if got > limit {
+        return Err(WireError::TooLarge { got, limit });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

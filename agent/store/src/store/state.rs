@@ -1,0 +1,94 @@
+//! State cells: each lives twice, in the engine and in a file of its own.
+//!
+//! Both copies carry a generation; the newest whole one counts. The file is replaced by temporary,
+//! sync, rename, sync of the folder; the engine's copy by put and flush. A power cut leaves each
+//! copy old or new, and a damaged engine leaves the file. A save succeeds once one copy is durable,
+//! because a device with a damaged engine must still be able to commit and to roll back.
+
+use super::{Kind, Store, check_size};
+use crate::envelope::{self, Damage};
+use crate::key::{BOOT_CELL, state_key};
+use crate::{KvOp, Medium, Result, StoreError};
+
+/// Largest state cell. Cells are decisions, not data.
+const STATE_MAX: u64 = 1 << 20;
+pub(super) const STATE_DIR: &str = "state";
+
+/// One whole copy of a cell.
+struct Copy {
+    generation: u64,
+    payload: Vec<u8>,
+}
+
+impl<M: Medium> Store<M> {
+    pub(super) fn load_cell(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.newest_copy(name)?.map(|copy| copy.payload))
+    }
+
+    pub(super) fn save_cell(&mut self, name: &str, payload: &[u8]) -> Result<()> {
+        check_size("state cell", payload.len(), STATE_MAX)?;
+        let generation = self.newest_copy(name)?.map_or(0, |copy| copy.generation) + 1;
+        let body = [&generation.to_le_bytes(), payload].concat();
+        let key = state_key(name);
+        let sealed = envelope::seal(&key, &body);
+
+        let file = self.replace_file(STATE_DIR, name, &sealed);
+        let engine = self
+            .medium
+            .apply(vec![KvOp::Put(key, sealed)])
+            .and_then(|()| self.medium.flush());
+        match (file, engine) {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(error), Err(_)) => Err(error),
+            (Err(StoreError::Cut), _) | (_, Err(StoreError::Cut)) => Err(StoreError::Cut),
+            (Ok(()), Err(_)) | (Err(_), Ok(())) => {
+                self.note(|salvage| salvage.single_copy_saves += 1);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn count_boot(&mut self) -> Result<u64> {
+        let cell = self.load_cell(BOOT_CELL)?;
+        let counted = cell
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u64::from_le_bytes);
+        // A lost counter must not lead to keys that were used before.
+        let seen = self.newest.map_or(0, |key| key.boot);
+        let boot = counted.max(seen) + 1;
+        self.save_cell(BOOT_CELL, &boot.to_le_bytes())?;
+        Ok(boot)
+    }
+
+    fn newest_copy(&self, name: &str) -> Result<Option<Copy>> {
+        let key = state_key(name);
+        let path = format!("{STATE_DIR}/{name}");
+        // One unreadable copy is survivable, two are an error: "none" would mean "never saved".
+        let engine = self.medium.get(&key);
+        let file = self.medium.read_file(&path);
+        let (engine, file) = match (engine, file) {
+            (Err(error), Err(_)) => return Err(error),
+            (engine, file) => (engine.ok().flatten(), file.ok().flatten()),
+        };
+        let engine = engine.and_then(|sealed| self.read_copy(&key, &key, &sealed));
+        let file = file.and_then(|sealed| self.read_copy(path.as_bytes(), &key, &sealed));
+        Ok(match (engine, file) {
+            (Some(engine), Some(file)) if engine.generation > file.generation => Some(engine),
+            (engine, file) => file.or(engine),
+        })
+    }
+
+    fn read_copy(&self, place: &[u8], context: &[u8], sealed: &[u8]) -> Option<Copy> {
+        let split = envelope::unseal(context, sealed).and_then(|body| {
+            body.split_first_chunk::<8>()
+                .map(|(generation, payload)| Copy {
+                    generation: u64::from_le_bytes(*generation),
+                    payload: payload.to_vec(),
+                })
+                .ok_or(Damage::Corrupt)
+        });
+        split
+            .map_err(|damage| self.damaged(Kind::State, place, damage))
+            .ok()
+    }
+}

@@ -5,13 +5,17 @@
 //! never runs a model and never talks to a network; it reads and writes bytes that its
 //! caller hands over.
 
+pub mod container;
 pub mod golden;
 pub mod manifest;
+pub mod spec;
 pub mod tensor;
 
+pub use container::{BundleError, Container, VerifiedManifest};
 pub use golden::{GoldenCase, GoldenVectors};
 pub use manifest::{
     Channel, Chunking, Decision, FileEntry, FileRole, InputSpec, Manifest, Normalisation,
     OutputSpec, Quantisation, Requires, Scoring, TensorSpec, Tolerance, Window,
 };
+pub use spec::Spec;
 pub use tensor::{DType, Tensor, TensorError};

@@ -16,6 +16,8 @@ extern crate alloc;
 pub mod bitmap;
 #[cfg(feature = "alloc")]
 pub mod chunk;
+#[cfg(feature = "alloc")]
+pub mod enrol;
 pub mod limits;
 #[cfg(feature = "alloc")]
 pub mod message;

@@ -6,10 +6,10 @@ use drover_sketch::{
 };
 use proptest::{collection::vec, prelude::*};
 
-/// Independent values, so that the stride is 1: a fixed shuffle of 0..997.
+/// Independent values, so that the stride is 1: cubing modulo 1013 is a shuffle.
 fn baseline() -> FeatureBaseline {
-    let values: Vec<f32> = (0..997u32)
-        .map(|i| (i.pow(3) % 997) as f32 / 10.0)
+    let values: Vec<f32> = (0..1013u32)
+        .map(|i| (i.pow(3) % 1013) as f32 / 10.0)
         .collect();
     let baseline = FeatureBaseline::from_values("x", &values, 16).unwrap();
     assert_eq!(baseline.stride(), 1);
@@ -58,7 +58,7 @@ fn profile() -> impl Strategy<Value = Profile> {
         .prop_map(|(features, digest, start)| {
             let names = (0..features.len()).map(|i| format!("f{i}"));
             let built = names.map(|name| {
-                let values: Vec<f32> = (0..997u32).map(|i| (i.pow(3) % 997) as f32).collect();
+                let values: Vec<f32> = (0..1013u32).map(|i| (i.pow(3) % 1013) as f32).collect();
                 FeatureBaseline::from_values(&name, &values, 16).unwrap()
             });
             let baseline = Baseline::new(built.collect()).unwrap();

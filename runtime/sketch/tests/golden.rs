@@ -84,7 +84,7 @@ fn trailing_bytes_are_refused() {
 
 #[test]
 fn sixteen_bins_of_eight_features_fit_in_a_kilobyte() {
-    let values: Vec<f32> = (0..997u32).map(|i| (i.pow(3) % 997) as f32).collect();
+    let values: Vec<f32> = (0..1013u32).map(|i| (i.pow(3) % 1013) as f32).collect();
     let features = (0..8).map(|i| FeatureBaseline::from_values(&format!("f{i}"), &values, 16));
     let baseline = Baseline::new(features.collect::<Result<_, _>>().unwrap()).unwrap();
     let mut sketcher = Sketcher::new(&baseline, [1; 32], [2; 32], 0);

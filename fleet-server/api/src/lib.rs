@@ -1,1 +1,41 @@
 //! Request and response types of the REST interface, and its client.
+//!
+//! Types only ever gain optional fields. Names of fields carry their units; digests are
+//! lower-case hexadecimal. This crate holds no rules: the server decides.
+
+pub mod broker;
+pub mod client;
+pub mod device;
+pub mod drift;
+pub mod error;
+pub mod event;
+pub mod observation;
+pub mod release;
+pub mod rollout;
+pub mod status;
+pub mod token;
+
+pub use broker::{Broker, BrokerKind};
+pub use client::{ApiError, Client};
+pub use device::{Device, Phase, Running};
+pub use drift::{DeviceDrift, DriftStatus, FeatureDrift, FleetFeatureDrift, Level};
+pub use error::{ErrorBody, ErrorCode};
+pub use event::{Event, Severity};
+pub use observation::{Decision, Observation, ObservationSummary};
+pub use release::{Release, ReleaseFile, ReleaseRef};
+pub use rollout::{
+    CreateRollout, DeviceCounts, DeviceStatus, Policy, Rollout, RolloutDevice, RolloutState,
+    Selector, Stage, StageStatus, Strategy,
+};
+pub use status::{Health, Status};
+pub use token::{Approval, CreateTokens, Token};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A list, in an object so that it can grow fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct List<T> {
+    /// The entries.
+    pub items: Vec<T>,
+}

@@ -1,0 +1,333 @@
+//! A small blocking client, for the command line and for tests.
+//!
+//! It never retries: whoever calls decides that.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Broker, CreateRollout, CreateTokens, Device, DriftStatus, ErrorBody, ErrorCode, Event, Health,
+    List, Observation, ObservationSummary, Release, Rollout, Status, Token,
+};
+
+/// Answers larger than this are refused, in bytes.
+const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Why there is no answer to use.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The server did not answer.
+    #[error("no answer from {url}; is the server running there?")]
+    Unreachable {
+        /// Address that was tried.
+        url: String,
+        /// What went wrong.
+        source: Box<ureq::Error>,
+    },
+    /// The server answered that it does not do it.
+    #[error("{}", .body.message)]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The server's reason.
+        body: ErrorBody,
+    },
+    /// The answer is not one of this interface.
+    #[error("{url} answered with something that is not this interface (HTTP status {status})")]
+    Unexpected {
+        /// Address that was tried.
+        url: String,
+        /// HTTP status.
+        status: u16,
+    },
+}
+
+impl ApiError {
+    /// The server's reason, when it gave one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { body, .. } => Some(body.code),
+            _ => None,
+        }
+    }
+}
+
+/// Talks to one server as an operator.
+#[derive(Clone, Debug)]
+pub struct Client {
+    base_url: String,
+    token: String,
+    agent: ureq::Agent,
+}
+
+type Result<T> = std::result::Result<T, ApiError>;
+
+impl Client {
+    /// A client of the server at `base_url`, such as `http://127.0.0.1:8080`, with the
+    /// operator's token.
+    pub fn new(base_url: &str, token: &str) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_global(Some(Duration::from_secs(300)))
+            .build();
+        Self {
+            base_url: base_url.trim_end_matches('/').to_owned(),
+            token: token.trim().to_owned(),
+            agent: config.into(),
+        }
+    }
+
+    /// Whether the server lives.
+    ///
+    /// # Errors
+    /// Any [`ApiError`], as every method here.
+    pub fn health(&self) -> Result<Health> {
+        self.get("/healthz")
+    }
+
+    /// The server at a glance.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn status(&self) -> Result<Status> {
+        self.get("/v1/status")
+    }
+
+    /// Makes claim tokens.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn create_tokens(&self, request: &CreateTokens) -> Result<Vec<Token>> {
+        self.post::<List<Token>>("/v1/tokens", request)
+            .map(|l| l.items)
+    }
+
+    /// All devices.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn devices(&self) -> Result<Vec<Device>> {
+        self.list("/v1/devices")
+    }
+
+    /// One device, by identity or name.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn device(&self, device: &str) -> Result<Device> {
+        self.get(&format!("/v1/devices/{}", segment(device)))
+    }
+
+    /// Lets a waiting device take part.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn approve_device(&self, device: &str) -> Result<Device> {
+        self.post(&format!("/v1/devices/{}/approve", segment(device)), &())
+    }
+
+    /// Publishes a bundle, given as the bytes of its container file.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn publish_release(&self, container: &[u8]) -> Result<Release> {
+        let request = self
+            .agent
+            .post(self.url("/v1/releases"))
+            .header("authorization", self.bearer())
+            .header("content-type", "application/octet-stream");
+        self.answer("/v1/releases", request.send(container))
+    }
+
+    /// All releases, newest first.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn releases(&self) -> Result<Vec<Release>> {
+        self.list("/v1/releases")
+    }
+
+    /// One release, named as in [`CreateRollout::release`].
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn release(&self, release: &str) -> Result<Release> {
+        self.get(&format!("/v1/releases/{}", segment(release)))
+    }
+
+    /// Starts a rollout.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn create_rollout(&self, request: &CreateRollout) -> Result<Rollout> {
+        self.post("/v1/rollouts", request)
+    }
+
+    /// All rollouts without their devices, newest first.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn rollouts(&self) -> Result<Vec<Rollout>> {
+        self.list("/v1/rollouts")
+    }
+
+    /// One rollout with its devices.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn rollout(&self, id: &str) -> Result<Rollout> {
+        self.get(&format!("/v1/rollouts/{}", segment(id)))
+    }
+
+    /// Each device's observations, summed up.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn observation_summaries(&self) -> Result<Vec<ObservationSummary>> {
+        self.list("/v1/observations/summary")
+    }
+
+    /// The newest observations, of one device or of all.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn observations(&self, device: Option<&str>, limit: u32) -> Result<Vec<Observation>> {
+        let device = device.map_or(String::new(), |d| format!("&device={}", segment(d)));
+        self.list(&format!("/v1/observations?limit={limit}{device}"))
+    }
+
+    /// The newest events, of one device or of all.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn events(&self, device: Option<&str>, limit: u32) -> Result<Vec<Event>> {
+        let device = device.map_or(String::new(), |d| format!("&device={}", segment(d)));
+        self.list(&format!("/v1/events?limit={limit}{device}"))
+    }
+
+    /// Drift per bundle that has profiles.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn drift(&self) -> Result<Vec<DriftStatus>> {
+        self.list("/v1/drift")
+    }
+
+    /// The broker.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn broker(&self) -> Result<Broker> {
+        self.get("/v1/broker")
+    }
+
+    /// Starts the embedded broker again.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn start_broker(&self) -> Result<Broker> {
+        self.post("/v1/broker/start", &())
+    }
+
+    /// Stops the embedded broker; devices go on and buffer.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn stop_broker(&self) -> Result<Broker> {
+        self.post("/v1/broker/stop", &())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base_url)
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
+    fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>> {
+        self.get::<List<T>>(path).map(|l| l.items)
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let request = self
+            .agent
+            .get(self.url(path))
+            .header("authorization", self.bearer());
+        self.answer(path, request.call())
+    }
+
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        let request = self
+            .agent
+            .post(self.url(path))
+            .header("authorization", self.bearer());
+        self.answer(path, request.send_json(body))
+    }
+
+    fn answer<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        result: std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T> {
+        let unreachable = |source| ApiError::Unreachable {
+            url: self.url(path),
+            source: Box::new(source),
+        };
+        let mut response = result.map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER_BYTES)
+            .read_to_vec()
+            .map_err(unreachable)?;
+        let unexpected = || ApiError::Unexpected {
+            url: self.url(path),
+            status,
+        };
+        if (200..300).contains(&status) {
+            return serde_json::from_slice(&body).map_err(|_| unexpected());
+        }
+        match serde_json::from_slice(&body) {
+            Ok(body) => Err(ApiError::Refused { status, body }),
+            Err(_) => Err(unexpected()),
+        }
+    }
+}
+
+/// One path segment or query value: everything that could mean something in a URL is escaped.
+fn segment(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_cannot_leave_their_place() {
+        assert_eq!(segment("../a b?c=1#d"), "..%2Fa%20b%3Fc%3D1%23d");
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        drop(listener);
+        let error = Client::new(&format!("http://{addr}/"), "t").status();
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains(&addr.to_string()), "{message}");
+    }
+}

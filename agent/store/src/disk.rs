@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::medium::Visit;
+use crate::medium::{Healed, Visit};
+use crate::open::Folder;
 use crate::{KvOp, Medium, Result, SledOptions, StoreError};
 
 /// Folder of the engine inside the data folder.
@@ -22,25 +23,45 @@ pub(crate) const ENGINE_DIR: &str = "engine";
 /// How long a failed engine may take to let go of its files.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Free bytes below which a closed engine is not tried again: two of its segments.
+const REOPEN_BYTES: u64 = 1 << 20;
+
 /// See the module. Made by [`crate::SledJournal::open`].
 #[derive(Debug)]
 pub struct SledMedium {
     root: PathBuf,
     options: SledOptions,
-    /// None only between closing a failed engine and reopening it.
+    /// None while it cannot be opened.
     engine: Option<sled::Db>,
+    /// Why the engine is closed.
+    closed: String,
+    /// It did not close either, so its files stay locked until this process ends.
+    stuck: bool,
+    /// The engine must be reopened before the next change.
     failed: AtomicBool,
     /// Held for the life of the medium; the system releases it when the process dies.
     _lock: File,
 }
 
 impl SledMedium {
-    pub(crate) fn new(root: PathBuf, options: SledOptions, engine: sled::Db, lock: File) -> Self {
+    /// Takes over an opened engine, or the reason why there is none yet.
+    pub(crate) fn new(
+        root: PathBuf,
+        options: SledOptions,
+        engine: std::result::Result<sled::Db, String>,
+        lock: File,
+    ) -> Self {
+        let (engine, closed) = match engine {
+            Ok(engine) => (Some(engine), String::new()),
+            Err(closed) => (None, closed),
+        };
         Self {
             root,
             options,
-            engine: Some(engine),
-            failed: AtomicBool::new(false),
+            failed: AtomicBool::new(engine.is_none()),
+            engine,
+            closed,
+            stuck: false,
             _lock: lock,
         }
     }
@@ -51,9 +72,11 @@ impl SledMedium {
         call: impl FnOnce(&sled::Db) -> sled::Result<T>,
     ) -> Result<T> {
         let Some(engine) = &self.engine else {
-            return Err(StoreError::Stuck);
+            return Err(StoreError::Closed {
+                reason: self.closed.clone(),
+            });
         };
-        let result = guarded(doing, &self.root.join(ENGINE_DIR), || call(engine));
+        let result = engine_call(doing, &self.root.join(ENGINE_DIR), || call(engine));
         if result.is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }
@@ -74,7 +97,7 @@ pub(crate) fn open_engine(root: &Path, options: &SledOptions) -> Result<sled::Db
         .cache_capacity(options.cache_bytes)
         .flush_every_ms(Some(options.flush_every_ms))
         .use_compression(false);
-    guarded("open", &path, || config.open())
+    engine_call("open", &path, || config.open())
 }
 
 /// Closes an engine; false if it does not come to an end.
@@ -90,7 +113,7 @@ pub(crate) fn close_engine(engine: sled::Db) -> bool {
 }
 
 /// Runs a call of the engine and sorts its errors and panics.
-fn guarded<T>(
+pub(crate) fn engine_call<T>(
     doing: &'static str,
     path: &Path,
     call: impl FnOnce() -> sled::Result<T>,
@@ -237,18 +260,32 @@ impl Medium for SledMedium {
         fs2::available_space(&self.root).ok()
     }
 
-    fn heal(&mut self) -> Result<bool> {
+    fn heal(&mut self) -> Result<Option<Healed>> {
         if !self.failed.load(Ordering::Relaxed) {
-            return Ok(false);
+            return Ok(None);
         }
-        if let Some(engine) = self.engine.take()
-            && !close_engine(engine)
-        {
+        if let Some(engine) = self.engine.take() {
+            self.closed = "the storage engine failed".to_owned();
+            self.stuck = !close_engine(engine);
+        }
+        if self.stuck {
             return Err(StoreError::Stuck);
         }
-        self.engine = Some(open_engine(&self.root, &self.options)?);
+        let free = self.free_bytes().unwrap_or(u64::MAX);
+        let opened = if free < REOPEN_BYTES {
+            // Replaying the log at every call only to fail at its end would be no help.
+            Err(StoreError::Full {
+                what: format!("reopening {}: {free} bytes are free", self.root.display()),
+            })
+        } else {
+            Folder::new(&self.root, &self.options).open()
+        };
+        let opened = opened.inspect_err(|error| self.closed = error.to_string())?;
+        self.engine = Some(opened.engine);
         self.failed.store(false, Ordering::Relaxed);
-        Ok(true)
+        Ok(Some(Healed {
+            recovered_records: opened.recovered_records,
+        }))
     }
 }
 

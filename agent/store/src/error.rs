@@ -52,6 +52,12 @@ pub enum StoreError {
         /// The engine's own words.
         detail: String,
     },
+    /// The engine is closed after a failure and could not be reopened yet.
+    #[error("outbox is closed: {reason}; it opens by itself once that is mended")]
+    Closed {
+        /// What keeps the engine from opening.
+        reason: String,
+    },
     /// The failed engine does not let go of its files, so only a new process can reopen them.
     #[error("storage engine did not shut down after a failure; restart the agent")]
     Stuck,
@@ -92,7 +98,9 @@ impl StoreError {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Full { .. } | Self::Io { .. } | Self::Engine { .. } => Class::Retry,
+            Self::Full { .. } | Self::Io { .. } | Self::Engine { .. } | Self::Closed { .. } => {
+                Class::Retry
+            }
             Self::TooLarge { .. } | Self::Name { .. } => Class::Refuse,
             Self::Locked { .. } | Self::ReadOnly { .. } | Self::Stuck | Self::Cut => Class::Fatal,
         }

@@ -156,6 +156,9 @@ pub struct OpenReport {
     pub reason: Option<String>,
     /// The engine opened only after its snapshot was dropped; nothing is known to be lost.
     pub rebuilt_index: bool,
+    /// The disk is too full for the engine: state and bundles work, the outbox is closed until
+    /// there is room.
+    pub degraded: Option<String>,
     /// Records in the outbox.
     pub records: u64,
     /// Payload bytes in the outbox.

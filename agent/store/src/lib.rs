@@ -25,7 +25,7 @@ pub use error::{Class, StoreError};
 pub use fault::{Cut, FaultJournal, FaultMedium};
 pub use journal::{BundleEntry, Journal, OpenReport, OutboxQuota, Salvage};
 pub use key::{Digest, RecordKey};
-pub use medium::{KvOp, Medium, Visit};
+pub use medium::{Healed, KvOp, Medium, Visit};
 pub use memory::{MemJournal, MemMedium};
 pub use open::{SledJournal, SledOptions};
 pub use store::Store;

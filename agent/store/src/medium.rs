@@ -22,6 +22,13 @@ pub enum KvOp {
 /// A callback over keys and values in order.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
+/// The medium was reopened: changes that were not flushed may be gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Healed {
+    /// Records found in the raw files of an engine that had to be set aside.
+    pub recovered_records: u64,
+}
+
 /// The primitives under a journal.
 pub trait Medium: Send {
     /// The value of a key.
@@ -62,8 +69,8 @@ pub trait Medium: Send {
         None
     }
 
-    /// Recovers from an earlier failure; true if unflushed changes may have been lost by it.
-    fn heal(&mut self) -> Result<bool> {
-        Ok(false)
+    /// Recovers from an earlier failure before a change; none if there was nothing to do.
+    fn heal(&mut self) -> Result<Option<Healed>> {
+        Ok(None)
     }
 }

@@ -3,8 +3,9 @@
 //! Order: lock, clear what is known to stop sled, open; if that fails, once more without sled's
 //! snapshot; if that fails too, or sled took a damaged file for an empty one, the engine's folder
 //! is set aside as `engine.damaged-<n>`, a new one is made, and the records found in the old files
-//! are put back. State cells survive all of it in their own files. Only a lock held by another
-//! process, a read-only folder and a full disk are errors. A power cut during any step leaves a
+//! are put back. State cells survive all of it in their own files. On a full disk the agent starts
+//! with state and bundles, and the outbox opens once there is room. Only a lock held by another
+//! process and a read-only folder are errors. A power cut during any step leaves a
 //! folder on which the same steps work again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -12,7 +13,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::disk::{ENGINE_DIR, close_engine, open_engine, sync_folder};
+use crate::disk::{ENGINE_DIR, close_engine, engine_call, open_engine, sync_folder};
+use crate::envelope::seal_record;
 use crate::salvage;
 use crate::{Journal as _, OpenReport, OutboxQuota, Result, SledMedium, Store, StoreError};
 
@@ -43,6 +45,10 @@ impl Default for SledOptions {
     }
 }
 
+/// A lock of this very process may outlive its journal for a moment: a child that was just forked
+/// holds copies of all files until it executes its program. So a lock is tried for a second.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Held by the process that uses the folder.
 const LOCK_FILE: &str = "LOCK";
 /// Says that the engine was made once: an engine without [`MADE_KEY`] has then lost its content.
@@ -57,32 +63,23 @@ impl SledJournal {
         fs::create_dir_all(path)
             .map_err(|source| StoreError::from_io("make the data folder", path, source))?;
         let lock = take_lock(path)?;
-        let folder = Folder {
-            root: path,
-            options: &options,
+        let folder = Folder::new(path, &options);
+        let fresh = !folder.was_made();
+        let (engine, opened) = match folder.open() {
+            Ok(opened) => (Ok(opened.engine.clone()), Some(opened)),
+            Err(error @ StoreError::Full { .. }) => (Err(reason_of(&error)), None),
+            Err(error) => return Err(error),
         };
-        let Opened {
-            engine,
-            fresh,
-            rebuilt_index,
-            damaged,
-        } = folder.open()?;
 
         let medium = SledMedium::new(path.to_owned(), options.clone(), engine, lock);
-        let (mut store, mut report) = Store::start(medium, options.quota, options.min_free_bytes)?;
-        if let Some((aside, reason)) = damaged {
-            let found = salvage::records(&aside, &options.quota);
-            // A disk too full to take them back still leaves them in the folder set aside.
-            let restored = store.restore(found).unwrap_or(0);
-            store.note(|salvage| salvage.recovered_records = restored);
-            report.records = store.len();
-            report.bytes = store.bytes();
-            report.salvage = store.salvage();
-            report.set_aside = Some(aside);
-            report.reason = Some(reason);
-        }
+        let (store, mut report) = Store::start(medium, options.quota, options.min_free_bytes)?;
         report.fresh = fresh;
-        report.rebuilt_index = rebuilt_index;
+        if let Some(opened) = opened {
+            store.note(|salvage| salvage.recovered_records = opened.recovered_records);
+            report.salvage = store.salvage();
+            report.rebuilt_index = opened.rebuilt_index;
+            (report.set_aside, report.reason) = opened.damaged.unzip();
+        }
         Ok((store, report))
     }
 }
@@ -95,38 +92,53 @@ fn take_lock(root: &Path) -> Result<File> {
         .write(true)
         .open(&path)
         .map_err(|source| StoreError::from_io("open", &path, source))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-            path: root.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(StoreError::from_io("lock", &path, source)),
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => {
+                return Err(StoreError::from_io("lock", &path, source));
+            }
+        }
     }
+    Err(StoreError::Locked {
+        path: root.to_owned(),
+    })
 }
 
-struct Opened {
-    engine: sled::Db,
-    fresh: bool,
+/// An engine that works, and how it came to.
+pub(crate) struct Opened {
+    pub(crate) engine: sled::Db,
     rebuilt_index: bool,
     /// Where a damaged engine went and why.
     damaged: Option<(PathBuf, String)>,
+    pub(crate) recovered_records: u64,
 }
 
 /// A data folder whose lock is held.
-struct Folder<'a> {
+pub(crate) struct Folder<'a> {
     root: &'a Path,
     options: &'a SledOptions,
 }
 
-impl Folder<'_> {
-    fn open(&self) -> Result<Opened> {
+impl<'a> Folder<'a> {
+    pub(crate) fn new(root: &'a Path, options: &'a SledOptions) -> Self {
+        Self { root, options }
+    }
+
+    fn was_made(&self) -> bool {
+        self.root.join(MADE_FILE).exists()
+    }
+
+    /// Opens the engine or replaces it.
+    pub(crate) fn open(&self) -> Result<Opened> {
         // A snapshot that was being written at a power cut stops sled 0.34 for ever (its issue
         // 1527); it was never renamed, so nothing refers to it.
         self.each_engine_file(
             |name| name.starts_with("snap.") && name.ends_with(".generating"),
             fs::remove_file,
         );
-        let made = self.root.join(MADE_FILE).exists();
+        let made = self.was_made();
         let mut damaged = None;
         let (engine, rebuilt_index) = match self.open_any() {
             Ok((engine, rebuilt)) if !made || is_made(&engine) => (engine, rebuilt),
@@ -145,11 +157,16 @@ impl Folder<'_> {
             Err(error) => (self.replace(&mut damaged, reason_of(&error))?, false),
         };
         self.mark_made(&engine)?;
+        let recovered_records = match &damaged {
+            // A disk too full to take them back still leaves them in the folder set aside.
+            Some((aside, _)) => self.recover(&engine, aside).unwrap_or(0),
+            None => 0,
+        };
         Ok(Opened {
             engine,
-            fresh: !made && damaged.is_none(),
             rebuilt_index,
             damaged,
+            recovered_records,
         })
     }
 
@@ -181,12 +198,12 @@ impl Folder<'_> {
         Ok((engine, true))
     }
 
-    /// Opens the engine; its threads may hold its file for a moment after it was closed.
+    /// Opens the engine; an earlier one of this process may hold its files for a moment.
     fn open_patiently(&self) -> Result<sled::Db> {
-        for _ in 0..100 {
+        for _ in 0..LOCK_TRIES {
             match open_engine(self.root, self.options) {
                 Err(StoreError::Io { source, .. }) if is_lock_error(&source) => {
-                    std::thread::sleep(Duration::from_millis(20));
+                    std::thread::sleep(LOCK_PAUSE);
                 }
                 other => return other,
             }
@@ -210,6 +227,19 @@ impl Folder<'_> {
         sync_folder(self.root)?;
         *damaged = Some((aside, reason));
         self.open_patiently()
+    }
+
+    /// Puts the records found in a damaged engine's files into the new engine.
+    fn recover(&self, engine: &sled::Db, aside: &Path) -> Result<u64> {
+        let found = salvage::records(aside, &self.options.quota);
+        let count = found.len() as u64;
+        engine_call("recover records", aside, || {
+            for (key, payload) in found {
+                engine.insert(key.storage_key(), seal_record(key, &payload))?;
+            }
+            engine.flush()
+        })?;
+        Ok(count)
     }
 
     /// Damaged engines, oldest first.
@@ -241,18 +271,12 @@ impl Folder<'_> {
     fn mark_made(&self, engine: &sled::Db) -> Result<()> {
         let io = |source| StoreError::from_io("mark", &self.root.join(MADE_FILE), source);
         if !is_made(engine) {
-            engine
-                .insert(MADE_KEY, b"1")
-                .and_then(|_| engine.flush())
-                .map_err(|error| match error {
-                    sled::Error::Io(source) => io(source),
-                    other => StoreError::Engine {
-                        what: "mark",
-                        detail: other.to_string(),
-                    },
-                })?;
+            engine_call("mark", self.root, || {
+                engine.insert(MADE_KEY, b"1")?;
+                engine.flush()
+            })?;
         }
-        if !self.root.join(MADE_FILE).exists() {
+        if !self.was_made() {
             let mut file = File::create(self.root.join(MADE_FILE)).map_err(io)?;
             file.write_all(b"1\n")
                 .and_then(|()| file.sync_all())

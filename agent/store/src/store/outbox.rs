@@ -8,7 +8,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use super::{Kind, Store, check_size};
 use crate::envelope::{self, Damage, HEADER_BYTES};
 use crate::key::{EVICTED_KEY, OUTBOX_END, RECORD_KEY_BYTES};
-use crate::{KvOp, Medium, RecordKey, Result, StoreError};
+use crate::{KvOp, Medium, RecordKey, Result};
 
 /// Largest payload of a record, whatever the quota: far above any message on the wire.
 const RECORD_MAX: u64 = 4 << 20;
@@ -258,19 +258,5 @@ impl<M: Medium> Store<M> {
         self.records = self.records.saturating_sub(removed);
         self.bytes = self.bytes.saturating_sub(counted.iter().sum());
         Ok(removed)
-    }
-
-    /// Puts records found in the raw files of a damaged engine back, oldest first, within the quota.
-    pub(crate) fn restore(&mut self, records: Vec<(RecordKey, Vec<u8>)>) -> Result<u64> {
-        let mut restored = 0;
-        for (key, payload) in records {
-            match self.append_record(key, &payload) {
-                Ok(()) => restored += 1,
-                Err(StoreError::TooLarge { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.medium.flush()?;
-        Ok(restored)
     }
 }

@@ -63,19 +63,28 @@ impl<M: Medium> Store<M> {
     fn newest_copy(&self, name: &str) -> Result<Option<Copy>> {
         let key = state_key(name);
         let path = format!("{STATE_DIR}/{name}");
-        // One unreadable copy is survivable, two are an error: "none" would mean "never saved".
-        let engine = self.medium.get(&key);
-        let file = self.medium.read_file(&path);
-        let (engine, file) = match (engine, file) {
-            (Err(error), Err(_)) => return Err(error),
-            (engine, file) => (engine.ok().flatten(), file.ok().flatten()),
-        };
-        let engine = engine.and_then(|sealed| self.read_copy(&key, &key, &sealed));
-        let file = file.and_then(|sealed| self.read_copy(path.as_bytes(), &key, &sealed));
-        Ok(match (engine, file) {
-            (Some(engine), Some(file)) if engine.generation > file.generation => Some(engine),
-            (engine, file) => file.or(engine),
-        })
+        let mut newest: Option<Copy> = None;
+        let mut unreadable = None;
+        for (place, sealed) in [
+            (path.as_bytes(), self.medium.read_file(&path)),
+            (&key[..], self.medium.get(&key)),
+        ] {
+            match sealed {
+                Ok(Some(sealed)) => {
+                    let copy = self.read_copy(place, &key, &sealed);
+                    let known = newest.as_ref().map_or(0, |copy| copy.generation);
+                    newest = copy.filter(|copy| copy.generation > known).or(newest);
+                }
+                Ok(None) => {}
+                Err(error) => unreadable = Some(error),
+            }
+        }
+        match (newest, unreadable) {
+            (Some(copy), _) => Ok(Some(copy)),
+            // "None" would say that it was never saved.
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
+        }
     }
 
     fn read_copy(&self, place: &[u8], context: &[u8], sealed: &[u8]) -> Option<Copy> {

@@ -109,11 +109,6 @@ impl<S: Sensor> Node<S> {
         }
     }
 
-    /// The sensor, for a board or test that must reach it.
-    pub const fn sensor_mut(&mut self) -> &mut S {
-        &mut self.sensor
-    }
-
     fn tick(&mut self, now_us: u64, out: &mut impl Sink) {
         match self.phase {
             Phase::Greeting { next_hello_us } if now_us >= next_hello_us => {

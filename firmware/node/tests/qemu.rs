@@ -4,7 +4,11 @@
 //! Needs qemu-system-arm and the firmware (`scripts/build-target mps2-an386`, or its path in
 //! `DROVER_NODE_ELF`); says so and passes where one is missing, since the firmware is built by
 //! another compiler for another machine.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::{
     io::{ErrorKind, Read, Write},

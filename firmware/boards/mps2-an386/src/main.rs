@@ -1,5 +1,5 @@
 //! The sensor node on an Arm MPS2 with the AN386 image: joins `drover-node` to UART 0, an LM75
-//! compatible thermometer on a bit-banged I²C bus, and SysTick.
+//! compatible thermometer on a bit-banged I²C bus, and the clock.
 //!
 //! What to say and when is in `drover-node`; here are only registers. This is the one place of
 //! the firmware with `unsafe`, each use with its reason. A panic resets the board: the node keeps

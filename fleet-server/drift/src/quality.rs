@@ -149,4 +149,17 @@ mod tests {
         let few = [5000.0; 2].into_iter();
         assert_eq!(found(&baseline, few), None, "two values prove nothing");
     }
+
+    #[test]
+    fn a_slow_stream_that_leaves_its_range_once_is_no_fault() {
+        // A triangle wave of period 400, then one stay of 60 neighbouring values above it:
+        // many values, but only one event.
+        let wave = |n: u32| (0..n).map(|i| (i % 400).abs_diff(200) as f32);
+        let baseline = baseline(wave(4000));
+        assert!(baseline.stride() > 100, "{}", baseline.stride());
+        let peak = (0..60u8).map(|i| 201.0 + f32::from(i.abs_diff(30)));
+        assert_eq!(found(&baseline, wave(400).chain(peak)), None);
+        let lifted = wave(4000).map(|v| v + 150.0);
+        assert_eq!(found(&baseline, lifted), Some(Fault::OutOfRange));
+    }
 }

@@ -52,24 +52,22 @@ fn the_node_streams_what_its_sensor_measures() {
     let seen = host.until_degrees(-12.0);
     assert_eq!(seen.sensor_errors, 0);
 
-    // A hundred samples in a row: none lost, none early.
-    let mut last: Option<Samples> = None;
-    let mut count = 0;
+    // A hundred samples in a row, none lost. A busy host delays single ones, so only their
+    // mean distance says that the period holds.
+    let mut run: Vec<Samples> = Vec::new();
     host.until("a hundred samples", |_, up| {
         let NodeUp::Samples(samples) = up else {
             return None;
         };
-        if let Some(last) = &last {
+        if let Some(last) = run.last() {
             assert_eq!(samples.seq, last.seq + 1);
-            assert!(
-                samples.t_us - last.t_us >= 10_000,
-                "{samples:?} after {last:?}"
-            );
+            assert!(samples.t_us > last.t_us, "{samples:?} after {last:?}");
         }
-        last = Some(samples);
-        count += 1;
-        (count == 100).then_some(())
+        run.push(samples);
+        (run.len() == 100).then_some(())
     });
+    let mean_us = (run[99].t_us - run[0].t_us) / 99;
+    assert!((15_000..100_000).contains(&mean_us), "{mean_us}");
     assert_eq!(host.decoder.bad_frames(), 0);
 
     // The host restarts, and does not know the session.

@@ -17,6 +17,7 @@ mod key;
 mod medium;
 mod memory;
 mod open;
+mod part;
 mod salvage;
 mod store;
 

@@ -13,8 +13,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::disk::{ENGINE_DIR, close_engine, engine_call, open_engine, sync_folder};
+use crate::disk::{ENGINE_DIR, close_engine, engine_call, flush_engine, open_engine, sync_folder};
 use crate::envelope::seal_record;
+use crate::part;
 use crate::salvage;
 use crate::{Journal as _, OpenReport, OutboxQuota, Result, SledMedium, Store, StoreError};
 
@@ -235,9 +236,12 @@ impl<'a> Folder<'a> {
         let count = found.len() as u64;
         engine_call("recover records", aside, || {
             for (key, payload) in found {
-                engine.insert(key.storage_key(), seal_record(key, &payload))?;
+                let mut batch = sled::Batch::default();
+                let sealed = seal_record(key, &payload);
+                part::put(&mut batch, &key.storage_key(), &sealed, None);
+                engine.apply_batch(batch)?;
             }
-            engine.flush()
+            flush_engine(self.root, engine)
         })?;
         Ok(count)
     }
@@ -273,7 +277,7 @@ impl<'a> Folder<'a> {
         if !is_made(engine) {
             engine_call("mark", self.root, || {
                 engine.insert(MADE_KEY, b"1")?;
-                engine.flush()
+                flush_engine(self.root, engine)
             })?;
         }
         if !self.was_made() {

@@ -1,7 +1,8 @@
 //! Finds outbox records in the raw files of an engine that cannot be opened.
 //!
 //! Values lie uncompressed and in one piece in the engine's files, and each envelope carries its
-//! key and checksum, so they can be found without any index. Records that were already removed may
+//! key and checksum, so they can be found without any index; only those too large for one part of
+//! the engine are lost. Records that were already removed may
 //! be found again; they are sent twice under the same key, which receivers tolerate. Nothing is
 //! ever written here.
 

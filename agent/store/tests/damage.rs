@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use drover_agent_store::{
-    Class, Journal, OpenReport, OutboxQuota, SledJournal, SledOptions, StoreError,
+    Class, Journal, OpenReport, OutboxQuota, RecordKey, SledJournal, SledOptions, StoreError,
 };
 
 const BUNDLE: [u8; 32] = [9; 32];
@@ -91,6 +91,33 @@ fn overwrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(path).unwrap();
     change(&mut bytes);
     fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn no_page_leaves_the_log_for_a_file_that_is_never_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let (mut journal, _) = open(&data);
+    for seq in 0..400_u64 {
+        let len = usize::try_from(seq * 7919 % 40_000).unwrap();
+        journal.append(1, seq, &vec![seq as u8; len]).unwrap();
+        if seq % 50 == 0 {
+            journal.append(1, 1000 + seq, &vec![1; 1 << 20]).unwrap();
+            journal.save_state("ota", &vec![2; 200_000]).unwrap();
+            journal.remove_range(1, seq..=seq + 9).unwrap();
+            journal.flush().unwrap();
+        }
+    }
+    let before = (journal.len(), journal.bytes());
+    drop(journal);
+    let (journal, _) = open(&data);
+    assert_eq!((journal.len(), journal.bytes()), before);
+    let largest = journal
+        .oldest(1, 1, Some(RecordKey { boot: 1, seq: 999 }))
+        .unwrap();
+    assert_eq!(largest[0].1, vec![1; 1 << 20]);
+    let blobs = fs::read_dir(data.join("engine/blobs")).unwrap().count();
+    assert_eq!(blobs, 0, "pages over 128 KiB are not durable in sled 0.34");
 }
 
 #[test]

@@ -52,9 +52,11 @@ fn the_node_streams_what_its_sensor_measures() {
     let seen = host.until_degrees(-12.0);
     assert_eq!(seen.sensor_errors, 0);
 
-    // A hundred samples in a row, none lost. A busy host delays single ones, so only their
-    // mean distance says that the period holds.
+    // A hundred samples in a row, none lost while they are read (while set-temperature ran, some
+    // may have been: QEMU's socket holds less than 300 bytes). A busy host delays single ones,
+    // so only their mean distance says that the period holds.
     let mut run: Vec<Samples> = Vec::new();
+    let bad_frames = host.decoder.bad_frames();
     host.until("a hundred samples", |_, up| {
         let NodeUp::Samples(samples) = up else {
             return None;
@@ -68,7 +70,7 @@ fn the_node_streams_what_its_sensor_measures() {
     });
     let mean_us = (run[99].t_us - run[0].t_us) / 99;
     assert!((15_000..100_000).contains(&mean_us), "{mean_us}");
-    assert_eq!(host.decoder.bad_frames(), 0);
+    assert_eq!(host.decoder.bad_frames(), bad_frames);
 
     // The host restarts, and does not know the session.
     drop(host);
@@ -80,6 +82,7 @@ fn the_node_streams_what_its_sensor_measures() {
 
     // The board restarts: it greets again, and measures the same world.
     board.qmp("system_reset");
+    host.session = None;
     host.hello();
     host.welcome(3);
     assert_eq!(host.until_degrees(-12.0).sensor_errors, 0);
@@ -142,7 +145,12 @@ impl Board {
         line.set_read_timeout(Some(Duration::from_millis(500)))
             .unwrap();
         let decoder = Decoder::new();
-        Host { line, decoder }
+        let session = None;
+        Host {
+            line,
+            decoder,
+            session,
+        }
     }
 
     fn set_temperature(&self, degrees: &str) {
@@ -182,6 +190,7 @@ impl Drop for Board {
 struct Host {
     line: UnixStream,
     decoder: Decoder<NodeUp>,
+    session: Option<u32>,
 }
 
 impl Host {
@@ -193,6 +202,7 @@ impl Host {
     }
 
     fn welcome(&mut self, session: u32) {
+        self.session = Some(session);
         let proto_version = PROTO_VERSION;
         self.send(&NodeDown::Welcome {
             proto_version,
@@ -209,6 +219,7 @@ impl Host {
     fn until<T>(&mut self, what: &str, mut want: impl FnMut(&mut Self, NodeUp) -> Option<T>) -> T {
         let deadline = Instant::now() + LIMIT;
         let mut last = None;
+        let mut pinged = Instant::now();
         let mut buffer = [0; 256];
         loop {
             assert!(Instant::now() < deadline, "no {what}; last came {last:?}");
@@ -217,6 +228,12 @@ impl Host {
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => 0,
                 Err(e) => panic!("no {what}: {e}; last came {last:?}"),
             };
+            if let Some(session) = self.session
+                && pinged.elapsed() > Duration::from_secs(1)
+            {
+                self.ping(session);
+                pinged = Instant::now();
+            }
             let mut bytes = &buffer[..len];
             let mut found = None;
             while let Some(up) = self.decoder.pull(&mut bytes) {

@@ -38,7 +38,10 @@ const QUEUE: usize = 256;
 static RECEIVED: Mutex<RefCell<Vec<u8, QUEUE>>> = Mutex::new(RefCell::new(Vec::new()));
 
 /// The sending side.
-pub struct Uart(());
+pub struct Uart {
+    /// The last frame was cut short: close it off, or it takes the next one with it.
+    cut: bool,
+}
 
 impl Uart {
     /// Sets the line up; from now on bytes are received.
@@ -51,23 +54,27 @@ impl Uart {
             nvic.set_priority(Irq::Uart0Rx, 0);
             NVIC::unmask(Irq::Uart0Rx);
         }
-        Self(())
+        Self { cut: false }
     }
 }
 
 impl Sink for Uart {
     fn send(&mut self, frame: &[u8]) {
-        for &byte in frame {
-            let since = clock::now_us();
-            while STATE.read() & STATE_TX_FULL != 0 {
-                if clock::now_us() - since > SEND_LIMIT_US {
-                    // The rest would be half a frame; the host drops it at the next zero.
-                    return;
-                }
-            }
-            DATA.write(u32::from(byte));
+        let closing: &[u8] = if self.cut { &[0] } else { &[] };
+        self.cut = !closing.iter().chain(frame).all(|&byte| put(byte));
+    }
+}
+
+/// Sends a byte; false when the line did not take it in time.
+fn put(byte: u8) -> bool {
+    let since = clock::now_us();
+    while STATE.read() & STATE_TX_FULL != 0 {
+        if clock::now_us() - since > SEND_LIMIT_US {
+            return false;
         }
     }
+    DATA.write(u32::from(byte));
+    true
 }
 
 /// Takes what came in since the last call.

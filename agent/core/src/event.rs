@@ -1,0 +1,131 @@
+//! What the machine is told.
+
+use drover_wire::message::{Digest, FailureCode};
+
+use crate::VerifiedDown;
+
+/// Something happened. Events may come twice, late or for a candidate that is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The first event after each start.
+    Resumed(Stored),
+    /// Messages can be sent; said again after each reconnect.
+    Connected,
+    /// Messages cannot be sent.
+    Disconnected,
+    /// The server says something.
+    Down(VerifiedDown),
+    /// Bytes on the topic of a bundle; nobody has checked them.
+    Chunk {
+        /// Which bundle's topic.
+        digest: Digest,
+        /// Position that the sender claims.
+        index: u32,
+        /// Content.
+        bytes: Vec<u8>,
+    },
+    /// [`crate::Effect::StoreChunk`] was done.
+    ChunkStored {
+        /// Which bundle.
+        digest: Digest,
+        /// Which chunk.
+        index: u32,
+    },
+    /// [`crate::Effect::Stage`] was done: every file is stored for good and has its signed
+    /// hash.
+    Staged {
+        /// Which bundle.
+        digest: Digest,
+    },
+    /// Chunks or files that should be here are missing or damaged.
+    Incomplete {
+        /// Which bundle.
+        digest: Digest,
+        /// Chunks that are here.
+        chunks: Vec<u32>,
+    },
+    /// [`crate::Effect::Stage`] failed although all chunks are here.
+    StageFailed {
+        /// Which bundle.
+        digest: Digest,
+        /// [`FailureCode::StorageFull`] is tried again; others are final.
+        code: FailureCode,
+        /// Why, for people.
+        detail: String,
+    },
+    /// [`crate::Effect::LoadCandidate`] was done: loaded, golden vectors right.
+    Loaded {
+        /// Which bundle.
+        digest: Digest,
+    },
+    /// [`crate::Effect::LoadCandidate`] failed.
+    LoadFailed {
+        /// Which bundle.
+        digest: Digest,
+        /// Why, for machines.
+        code: FailureCode,
+        /// Why, for people.
+        detail: String,
+    },
+    /// The candidate did well on live data.
+    TrialPassed {
+        /// Which bundle.
+        digest: Digest,
+    },
+    /// The candidate failed on live data.
+    TrialFailed {
+        /// Which bundle.
+        digest: Digest,
+        /// Why, for people.
+        detail: String,
+    },
+    /// [`crate::Effect::LoadCommitted`] failed: the bundle's files are damaged, or it does
+    /// not run here any more.
+    ActiveLost {
+        /// Which bundle.
+        digest: Digest,
+        /// Why, for machines.
+        code: FailureCode,
+        /// Why, for people.
+        detail: String,
+    },
+    /// [`crate::Machine::deadline`] has passed.
+    Tick,
+    /// The agent is about to stop in good order.
+    Stopping,
+}
+
+/// What the driver found on the disk at a start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// The candidate's manifest as its encoded envelope, if it is there.
+    pub manifest: Option<Vec<u8>>,
+    /// The candidate's chunks that are there.
+    pub chunks: Vec<u32>,
+    /// Every bundle that has files.
+    pub bundles: Vec<Digest>,
+}
+
+impl Event {
+    /// The candidate that the event is about.
+    pub(crate) fn candidate(&self) -> Option<&Digest> {
+        match self {
+            Self::Chunk { digest, .. }
+            | Self::ChunkStored { digest, .. }
+            | Self::Staged { digest }
+            | Self::Incomplete { digest, .. }
+            | Self::StageFailed { digest, .. }
+            | Self::Loaded { digest }
+            | Self::LoadFailed { digest, .. }
+            | Self::TrialPassed { digest }
+            | Self::TrialFailed { digest, .. } => Some(digest),
+            Self::Resumed(_)
+            | Self::Connected
+            | Self::Disconnected
+            | Self::Down(_)
+            | Self::ActiveLost { .. }
+            | Self::Tick
+            | Self::Stopping => None,
+        }
+    }
+}

@@ -95,7 +95,13 @@ fn sans_io_crates_name_no_io() {
 fn agent_and_server_never_meet() {
     let all = dependencies(false);
     let agent = ["drover-agent", "drover-agent-core", "drover-agent-store"];
-    let server = ["drover-server", "drover-api", "drover-rollout", "drover-drift", "drover-cli"];
+    let server = [
+        "drover-server",
+        "drover-api",
+        "drover-rollout",
+        "drover-drift",
+        "drover-cli",
+    ];
     for a in agent {
         let reached = reach(&all, a);
         for s in server {
@@ -155,10 +161,26 @@ fn the_top_level_is_fixed() {
 fn every_crate_and_folder_says_what_it_is() {
     let root = repository();
     for folder in [
-        ".", "agent", "agent/core", "agent/store", "fleet-server", "fleet-server/api",
-        "fleet-server/cli", "fleet-server/drift", "fleet-server/rollout", "firmware",
-        "firmware/boards", "firmware/node", "runtime", "runtime/bundle", "runtime/sketch",
-        "runtime/trust", "runtime/wire", "scripts", "scripts/models", "targets",
+        ".",
+        "agent",
+        "agent/core",
+        "agent/store",
+        "fleet-server",
+        "fleet-server/api",
+        "fleet-server/cli",
+        "fleet-server/drift",
+        "fleet-server/rollout",
+        "firmware",
+        "firmware/boards",
+        "firmware/node",
+        "runtime",
+        "runtime/bundle",
+        "runtime/sketch",
+        "runtime/trust",
+        "runtime/wire",
+        "scripts",
+        "scripts/models",
+        "targets",
     ] {
         let readme = root.join(folder).join("README.md");
         assert!(readme.exists(), "{} is missing", readme.display());

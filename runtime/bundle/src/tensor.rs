@@ -132,6 +132,11 @@ impl Tensor {
         &self.bytes
     }
 
+    /// The same bytes, to fill a tensor anew without allocating another.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.bytes.len() / self.dtype.size()

@@ -6,6 +6,7 @@
 //! in this crate's interface, and nothing here touches a network or persists anything.
 
 pub mod baseline;
+pub mod build;
 mod clock;
 mod engine;
 mod error;

@@ -46,6 +46,8 @@ pub enum Effect {
     Stage {
         /// The bundle's manifest.
         manifest: Box<VerifiedManifest>,
+        /// Its encoded envelope, which is one of the files.
+        envelope: Vec<u8>,
     },
     /// Chunks are of no more use.
     DropChunks {

@@ -15,6 +15,11 @@ pub enum Event {
     Disconnected,
     /// The server says something.
     Down(VerifiedDown),
+    /// Bytes came on the device's topic that [`VerifiedDown::open`] refused.
+    Rejected {
+        /// Why, for people.
+        detail: String,
+    },
     /// Bytes on the topic of a bundle; nobody has checked them.
     Chunk {
         /// Which bundle's topic.
@@ -123,6 +128,7 @@ impl Event {
             | Self::Connected
             | Self::Disconnected
             | Self::Down(_)
+            | Self::Rejected { .. }
             | Self::ActiveLost { .. }
             | Self::Tick
             | Self::Stopping => None,

@@ -10,14 +10,13 @@ mod attempt;
 mod fetch;
 mod report;
 
-use drover_bundle::VerifiedManifest;
 use drover_trust::{DeviceId, TrustedRoot};
-use drover_wire::message::{Digest, Down, Up};
+use drover_wire::message::{Digest, Down, FailureCode, Up};
 
 use crate::backoff::Backoff;
 use crate::time::TrustedTime;
 use crate::{Candidate, Ctx, Durable, Effect, Event, Progress};
-use fetch::Fetch;
+use fetch::{Fetch, Release};
 use report::Limiter;
 
 /// A floor that moved on by less than this is persisted together with the next other change.
@@ -95,7 +94,7 @@ enum Phase {
     /// Chunks are missing.
     Chunks(Fetch),
     /// All chunks are here and become files; with a timer, after the disk was full.
-    Staging(Box<VerifiedManifest>),
+    Staging(Release),
     /// The host loads the candidate; with a timer, it will do so again.
     Loading,
     /// The candidate runs beside the active model.
@@ -199,6 +198,9 @@ impl Machine {
                 self.greet(ctx);
             }
             (_, E::Disconnected) => self.connected = false,
+            (_, E::Rejected { detail }) => {
+                self.refuse(ctx, None, FailureCode::SignatureInvalid, detail);
+            }
             // Nothing may be judged before the driver has shown what there is. Each of these
             // comes again by itself.
             (
@@ -306,10 +308,7 @@ impl Machine {
         }
         match &self.phase {
             Phase::Manifest { .. } | Phase::Chunks(_) => self.request(ctx),
-            Phase::Staging(manifest) => {
-                let manifest = manifest.clone();
-                ctx.effect(Effect::Stage { manifest });
-            }
+            Phase::Staging(_) => self.stage(ctx),
             Phase::Loading => self.begin_attempt(ctx),
             Phase::Asleep | Phase::Idle | Phase::Trial => {}
         }

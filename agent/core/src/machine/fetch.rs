@@ -18,20 +18,27 @@ use crate::{Ctx, Effect, Progress};
 /// A chunk that came wrong this often is wrong at its source.
 const MAX_BAD: u8 = 3;
 
+/// A verified manifest with the bytes that it came in.
+#[derive(Clone, Debug)]
+pub(super) struct Release {
+    manifest: Box<VerifiedManifest>,
+    envelope: Vec<u8>,
+}
+
 /// A download under way.
 #[derive(Debug)]
 pub(super) struct Fetch {
-    manifest: Box<VerifiedManifest>,
+    release: Release,
     missing: Bitmap,
     bad: BTreeMap<u32, u8>,
 }
 
 impl Fetch {
-    fn new(manifest: VerifiedManifest, here: &[u32]) -> Self {
-        let mut missing = Bitmap::full(chunks_of(&manifest));
+    fn new(release: Release, here: &[u32]) -> Self {
+        let mut missing = Bitmap::full(chunks_of(&release.manifest));
         here.iter().for_each(|&index| missing.remove(index));
         Self {
-            manifest: Box::new(manifest),
+            release,
             missing,
             bad: BTreeMap::new(),
         }
@@ -104,7 +111,11 @@ impl Machine {
             envelope: bytes.to_vec(),
         });
         self.backoff.reset();
-        self.fetch(ctx, Fetch::new(verified, &here));
+        let release = Release {
+            manifest: Box::new(verified),
+            envelope: bytes.to_vec(),
+        };
+        self.fetch(ctx, Fetch::new(release, &here));
     }
 
     /// Everything that can be said against a manifest before anything of it is fetched.
@@ -168,12 +179,11 @@ impl Machine {
     /// Goes on with a download, or past it when nothing is missing.
     fn fetch(&mut self, ctx: &mut impl Ctx, fetch: Fetch) {
         if fetch.missing.is_empty() {
-            let manifest = fetch.manifest;
-            self.enter(Phase::Staging(manifest.clone()), Progress::Fetching);
+            self.enter(Phase::Staging(fetch.release), Progress::Fetching);
             self.report(ctx);
-            return ctx.effect(Effect::Stage { manifest });
+            return self.stage(ctx);
         }
-        let digest = *fetch.manifest.digest();
+        let digest = *fetch.release.manifest.digest();
         self.enter(Phase::Chunks(fetch), Progress::Fetching);
         ctx.effect(Effect::Subscribe { digest });
         self.report(ctx);
@@ -189,8 +199,8 @@ impl Machine {
         if index < fetch.total() && !fetch.missing.contains(index) {
             return self.ignore();
         }
-        let digest = *fetch.manifest.digest();
-        let Err(error) = fetch.manifest.check_chunk(index, &bytes) else {
+        let digest = *fetch.release.manifest.digest();
+        let Err(error) = fetch.release.manifest.check_chunk(index, &bytes) else {
             self.backoff.reset();
             self.set_timer(ctx);
             return ctx.effect(Effect::StoreChunk {
@@ -228,18 +238,29 @@ impl Machine {
             }
             return;
         }
-        let manifest = fetch.manifest.clone();
-        let digest = *manifest.digest();
-        self.enter(Phase::Staging(manifest.clone()), Progress::Fetching);
-        ctx.effect(Effect::Unsubscribe { digest });
+        let release = fetch.release.clone();
+        ctx.effect(Effect::Unsubscribe {
+            digest: *release.manifest.digest(),
+        });
+        self.enter(Phase::Staging(release), Progress::Fetching);
         self.report(ctx);
-        ctx.effect(Effect::Stage { manifest });
+        self.stage(ctx);
+    }
+
+    /// Has the chunks made files.
+    pub(super) fn stage(&self, ctx: &mut impl Ctx) {
+        if let Phase::Staging(release) = &self.phase {
+            ctx.effect(Effect::Stage {
+                manifest: release.manifest.clone(),
+                envelope: release.envelope.clone(),
+            });
+        }
     }
 
     /// Chunks or files turned out to be missing or damaged.
     pub(super) fn fetch_again(&mut self, ctx: &mut impl Ctx, chunks: Vec<u32>) {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Staging(manifest) => self.fetch(ctx, Fetch::new(*manifest, &chunks)),
+            Phase::Staging(release) => self.fetch(ctx, Fetch::new(release, &chunks)),
             _ => {
                 self.retract_attempt();
                 self.enter(Phase::Manifest { chunks }, Progress::Fetching);

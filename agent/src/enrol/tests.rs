@@ -1,0 +1,1 @@
+//! Against a server in a thread of the test.

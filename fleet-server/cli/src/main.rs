@@ -1,2 +1,48 @@
-//! The drover command.
-fn main() {}
+//! The `drover` command: keys, bundles, the server, and everything an operator asks of it.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 when it
+//! was done, 1 when it was not, 2 when the command line makes no sense. Secrets are read
+//! from and written to files, never to the terminal.
+
+mod args;
+mod bundle;
+mod clock;
+mod error;
+mod file;
+mod keys;
+mod output;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::args::{Cli, Command};
+use crate::error::Result;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough, as in `drover device list | head`.
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", error.with_causes());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let out = Output::new(cli.global.json);
+    match cli.command {
+        Command::Keys(command) => keys::run(command, &out),
+        Command::Bundle(command) => bundle::run(command, &out),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "drover", &mut script);
+            out.text(&String::from_utf8_lossy(&script))
+        }
+    }
+}

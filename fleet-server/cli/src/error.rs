@@ -1,0 +1,113 @@
+//! Why a command failed. Each message says what was wrong, where, and what to do; the cause
+//! is in `source()` and joined to it once, at the end, by `main`.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use drover_bundle::BundleError;
+use drover_bundle::manifest::ManifestError;
+use drover_bundle::spec::SpecError;
+use drover_runtime::build::BuildError;
+use drover_trust::{Role, TrustError};
+
+/// What every command gives.
+pub(crate) type Result<T> = std::result::Result<T, CliError>;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The command line contradicts itself in a way that its parser does not see.
+    #[error("{0}")]
+    Usage(String),
+    /// A file cannot be read.
+    #[error("cannot read {}", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// A file is longer than anything this command takes.
+    #[error("{} is larger than {limit} bytes: this is not {what}", .path.display())]
+    TooLarge {
+        path: PathBuf,
+        limit: u64,
+        what: &'static str,
+    },
+    /// A file cannot be written; nothing of it is left.
+    #[error("cannot write {}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+    /// A file is there that must not be overwritten.
+    #[error("{} exists already and is not overwritten: choose another folder or move it away", .path.display())]
+    Exists { path: PathBuf },
+    /// Standard output is closed or full.
+    #[error("cannot write to standard output")]
+    Stdout(#[source] io::Error),
+    /// The operating system gives no random numbers.
+    #[error("cannot draw random numbers for a key")]
+    Random(#[source] io::Error),
+    /// Not a key file.
+    #[error("{} is not a whole key file", .path.display())]
+    Key { path: PathBuf, source: TrustError },
+    /// A key of another role.
+    #[error("{} is a {got} key, this needs a {wanted} key", .path.display())]
+    KeyRole {
+        path: PathBuf,
+        got: Role,
+        wanted: Role,
+    },
+    /// Root metadata that cannot be trusted.
+    #[error("{} is not usable root metadata", .path.display())]
+    Root { path: PathBuf, source: TrustError },
+    /// Roles that contradict themselves.
+    #[error("these keys make no root metadata")]
+    MakeRoot(#[source] TrustError),
+    /// Neither a key nor root metadata.
+    #[error("{} is neither a key file nor root metadata", .path.display())]
+    NeitherKeyNorRoot { path: PathBuf },
+    /// A spec that does not parse.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// A bundle that cannot be built.
+    #[error("{} is not built", .spec.display())]
+    Build {
+        spec: PathBuf,
+        source: Box<BuildError>,
+    },
+    /// A manifest that cannot be written.
+    #[error("{} does not make a valid manifest", .spec.display())]
+    Manifest {
+        spec: PathBuf,
+        source: ManifestError,
+    },
+    /// A bundle that is refused.
+    #[error("{} is refused", .path.display())]
+    Bundle { path: PathBuf, source: BundleError },
+}
+
+impl CliError {
+    /// 2 for what the command line got wrong, 1 for everything else.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether the reader of standard output has gone away.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Stdout(e) if e.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The message, then each cause, in one line where the causes are.
+    pub(crate) fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let message = error.to_string();
+            // Libraries that repeat their cause in their own message would say it twice.
+            if !text.ends_with(&message) {
+                text.push_str(": ");
+                text.push_str(message.trim_end());
+            }
+            cause = error.source();
+        }
+        text
+    }
+}

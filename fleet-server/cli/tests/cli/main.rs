@@ -1,0 +1,9 @@
+//! The `drover` program as a person or a script uses it: arguments in, text, files and exit
+//! codes out.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bundle;
+mod drover;
+mod help;
+mod keys;

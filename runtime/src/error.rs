@@ -169,9 +169,9 @@ pub struct SpecMismatch {
     /// `input` or `output`.
     pub what: &'static str,
     /// As in the manifest.
-    pub manifest: TensorSpec,
+    pub manifest: Box<TensorSpec>,
     /// As in the graph.
-    pub model: TensorSpec,
+    pub model: Box<TensorSpec>,
 }
 
 fn describe(spec: &TensorSpec) -> String {

@@ -86,8 +86,8 @@ pub(crate) fn compare_specs(manifest: &Manifest, model: &dyn Model) -> Result<()
         if declared != found {
             return Err(SpecMismatch {
                 what,
-                manifest: declared.clone(),
-                model: found.clone(),
+                manifest: Box::new(declared.clone()),
+                model: Box::new(found.clone()),
             });
         }
     }

@@ -29,8 +29,9 @@ pub trait Journal: Send {
 
     /// Adds an outbox record; durable only after [`Journal::flush`].
     ///
-    /// Evicts the oldest records while the quota is exceeded. The same key again replaces the
-    /// record. After a power cut, appends since the last flush may be gone.
+    /// Evicts the oldest records when the quota is exceeded, in a large outbox up to 1/256 of the
+    /// quota more than needed. The same key again replaces the record. After a power cut, appends
+    /// since the last flush may be gone.
     fn append(&mut self, boot: u64, seq: u64, bytes: &[u8]) -> Result<()>;
 
     /// Makes all appends and removals so far durable.

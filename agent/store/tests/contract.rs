@@ -317,6 +317,26 @@ contract! {
 }
 
 #[test]
+fn a_large_outbox_evicts_little_more_than_needed() {
+    let quotas = [(1 << 20, u64::MAX), (u64::MAX, 1 << 10)];
+    for (max_bytes, max_records) in quotas {
+        let mut journal = MemJournal::new(OutboxQuota {
+            max_bytes,
+            max_records,
+        });
+        for seq in 0..3000 {
+            journal.append(1, seq, &[0; 1000]).unwrap();
+            let used = (journal.bytes() as f64 / max_bytes as f64)
+                .max(journal.len() as f64 / max_records as f64);
+            assert!(used <= 1.0);
+            assert!(journal.evicted() == 0 || used > 0.99, "{used} at {seq}");
+        }
+        assert!(journal.evicted() > 1900);
+        check_counters(&journal);
+    }
+}
+
+#[test]
 fn is_object_safe_and_can_move_to_another_thread() {
     let boxed: Box<dyn Journal> = Box::new(MemJournal::new(QUOTA));
     let joined = std::thread::spawn(move || boxed.len()).join();

@@ -12,6 +12,8 @@ use crate::{KvOp, Medium, RecordKey, Result};
 
 /// Largest payload of a record, whatever the quota: far above any message on the wire.
 const RECORD_MAX: u64 = 4 << 20;
+/// Slack in bytes is a multiple of this.
+const SLACK_STEP: u64 = 4096;
 /// Keys removed in one batch; bounds the memory of a large acknowledgement.
 const BATCH: usize = 1024;
 
@@ -126,6 +128,12 @@ impl<M: Medium> Store<M> {
         Ok(())
     }
 
+    /// What an eviction frees beyond need, so that a full outbox does not evict at every append:
+    /// finding the oldest records reads pages that no cache still holds. Nothing in small outboxes.
+    fn slack(quota: u64, over: u64) -> u64 {
+        if over > 0 { quota / 256 } else { 0 }
+    }
+
     /// The largest payload that one append takes.
     fn record_limit(&self) -> u64 {
         self.quota.max_bytes.min(RECORD_MAX)
@@ -137,6 +145,10 @@ impl<M: Medium> Store<M> {
         if records == 0 && bytes == 0 {
             return Ok(victims);
         }
+        // Slack only where the quota is exceeded: the other one may be unlimited.
+        let more_bytes = Self::slack(self.quota.max_bytes, bytes) / SLACK_STEP * SLACK_STEP;
+        let more_records = Self::slack(self.quota.max_records, records);
+        let (records, bytes) = (records + more_records, bytes + more_bytes);
         let (mut freed_records, mut freed_bytes) = (0, 0);
         let from = RecordKey::FIRST.storage_key();
         self.medium.scan(&from, OUTBOX_END, &mut |key, value| {

@@ -163,21 +163,21 @@ impl Medium for SledMedium {
 
     fn apply(&mut self, ops: Vec<KvOp>) -> Result<()> {
         self.run("write", |engine| {
-            let mut batch = sled::Batch::default();
+            let mut changes = part::Changes::default();
             for op in &ops {
                 match op {
                     KvOp::Put(key, value) => {
                         let old = engine.get(key)?;
-                        part::put(&mut batch, key, value, old.as_deref());
+                        part::put(&mut changes, key, value, old.as_deref());
                     }
                     KvOp::Delete(key) => {
                         if let Some(old) = engine.get(key)? {
-                            part::delete(&mut batch, key, &old);
+                            part::delete(&mut changes, key, &old);
                         }
                     }
                 }
             }
-            engine.apply_batch(batch)
+            changes.apply(engine)
         })
     }
 

@@ -236,10 +236,10 @@ impl<'a> Folder<'a> {
         let count = found.len() as u64;
         engine_call("recover records", aside, || {
             for (key, payload) in found {
-                let mut batch = sled::Batch::default();
+                let mut changes = part::Changes::default();
                 let sealed = seal_record(key, &payload);
-                part::put(&mut batch, &key.storage_key(), &sealed, None);
-                engine.apply_batch(batch)?;
+                part::put(&mut changes, &key.storage_key(), &sealed, None);
+                changes.apply(engine)?;
             }
             flush_engine(self.root, engine)
         })?;

@@ -18,26 +18,63 @@ const COUNT_BYTES: usize = 2;
 /// Bytes of a key behind the value's own key.
 const SUFFIX_BYTES: usize = 3;
 
+/// Changes of the engine that happen together.
+#[derive(Debug, Default)]
+pub(crate) struct Changes(Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+impl Changes {
+    fn set(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.0.push((key, Some(value)));
+    }
+
+    fn unset(&mut self, key: Vec<u8>) {
+        self.0.push((key, None));
+    }
+
+    /// Performs all changes or none.
+    ///
+    /// One alone is no batch: sled writes and syncs twice for each batch (README, measured), which
+    /// would make every append of a record as dear as a flush.
+    pub(crate) fn apply(mut self, engine: &sled::Db) -> sled::Result<()> {
+        if self.0.len() == 1 {
+            match self.0.pop() {
+                Some((key, Some(value))) => engine.insert(key, value)?,
+                Some((key, None)) => engine.remove(key)?,
+                None => None,
+            };
+            return Ok(());
+        }
+        let mut batch = sled::Batch::default();
+        for (key, value) in self.0 {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        engine.apply_batch(batch)
+    }
+}
+
 /// Sets a value, as changes of the engine. `old` is what the first part held before.
-pub(crate) fn put(batch: &mut sled::Batch, key: &[u8], value: &[u8], old: Option<&[u8]>) {
+pub(crate) fn put(changes: &mut Changes, key: &[u8], value: &[u8], old: Option<&[u8]>) {
     let mut parts = value.chunks(PART_BYTES);
     let first = parts.next().unwrap_or_default();
     let further =
         u16::try_from(parts.len()).expect("values are bounded at 4 MiB, that is 1024 parts");
-    batch.insert(key, [&further.to_le_bytes(), first].concat());
+    changes.set(key.to_vec(), [&further.to_le_bytes(), first].concat());
     for (index, part) in (1..=further).zip(parts) {
-        batch.insert(part_key(key, index), part);
+        changes.set(part_key(key, index), part.to_vec());
     }
     for index in further.saturating_add(1)..=old.map_or(0, further_parts) {
-        batch.remove(part_key(key, index));
+        changes.unset(part_key(key, index));
     }
 }
 
 /// Removes a value, as changes of the engine. `old` is what the first part held.
-pub(crate) fn delete(batch: &mut sled::Batch, key: &[u8], old: &[u8]) {
-    batch.remove(key);
+pub(crate) fn delete(changes: &mut Changes, key: &[u8], old: &[u8]) {
+    changes.unset(key.to_vec());
     for index in 1..=further_parts(old) {
-        batch.remove(part_key(key, index));
+        changes.unset(part_key(key, index));
     }
 }
 
@@ -120,10 +157,10 @@ mod tests {
         let sizes = [0, 1, PART_BYTES, PART_BYTES + 1, 5 * PART_BYTES, 100_001, 3];
         for len in sizes {
             for key in [&b"k"[..], b"k1", b"l"] {
-                let mut batch = sled::Batch::default();
+                let mut changes = Changes::default();
                 let old = engine.get(key).unwrap();
-                put(&mut batch, key, &value(len), old.as_deref());
-                engine.apply_batch(batch).unwrap();
+                put(&mut changes, key, &value(len), old.as_deref());
+                changes.apply(&engine).unwrap();
                 assert_eq!(get(&engine, key).unwrap(), Some(value(len)));
             }
             let keys: Vec<_> = all(&engine).into_iter().map(|(key, _)| key).collect();
@@ -132,12 +169,12 @@ mod tests {
         }
         assert_eq!(engine.len(), 3, "smaller values leave no parts behind");
         for key in [&b"k"[..], b"k1", b"l"] {
-            let mut batch = sled::Batch::default();
-            put(&mut batch, key, &value(50_000), None);
-            engine.apply_batch(batch).unwrap();
-            let mut batch = sled::Batch::default();
-            delete(&mut batch, key, &engine.get(key).unwrap().unwrap());
-            engine.apply_batch(batch).unwrap();
+            let mut changes = Changes::default();
+            put(&mut changes, key, &value(50_000), None);
+            changes.apply(&engine).unwrap();
+            let mut changes = Changes::default();
+            delete(&mut changes, key, &engine.get(key).unwrap().unwrap());
+            changes.apply(&engine).unwrap();
         }
         assert!(engine.is_empty());
     }

@@ -1,6 +1,6 @@
 //! Prints what sled costs here: time of a flush, memory, and bytes on disk per byte stored.
 //!
-//! `cargo run --release -p drover-agent-store --example measure [FOLDER]`. FOLDER should be on the
+//! `cargo run -p drover-agent-store --example measure [FOLDER]`. FOLDER should be on the
 //! disk of interest; the default is a temporary one. Each cache size runs in a process of its own,
 //! because memory that one run took would be counted again in the next. Nothing is asserted.
 

@@ -1,0 +1,7 @@
+//! The whole life cycle of updates on one device in memory.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod hostile;
+mod power_cut;
+mod random;
+mod world;

@@ -1,1 +1,32 @@
-//! The fleet server.
+//! The fleet server: REST interface, MQTT broker, ingest, rollouts and their database.
+//!
+//! [`start`] brings one up in this process; the `drover serve` command is a thin shell around
+//! it. Desired state lives in the database, and the broker is a lossy pipe by contract: only
+//! what has been committed is acknowledged, and whoever misses a message gets it again.
+
+mod api_docs;
+mod broker;
+mod clock;
+mod config;
+mod data_dir;
+mod dispatch;
+mod drift;
+mod enrol;
+mod error;
+mod http;
+mod identity;
+mod ingest;
+mod link;
+mod metrics;
+mod publisher;
+mod random;
+mod release;
+mod rollout;
+mod server;
+mod state;
+mod store;
+
+pub use api_docs::openapi_json;
+pub use config::{BrokerConfig, Config};
+pub use error::ServerError;
+pub use server::{Server, start};

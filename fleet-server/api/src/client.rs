@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Broker, CreateRollout, CreateTokens, Device, DriftStatus, ErrorBody, ErrorCode, Event, Health,
-    List, Observation, ObservationSummary, Release, Rollout, Status, Token,
+    BootStats, Broker, CreateRollout, CreateTokens, Device, DriftStatus, ErrorBody, ErrorCode,
+    Event, Health, List, Observation, ObservationSummary, Release, Rollout, Status, Token,
 };
 
 /// Answers larger than this are refused, in bytes.
@@ -197,6 +197,14 @@ impl Client {
     pub fn observations(&self, device: Option<&str>, limit: u32) -> Result<Vec<Observation>> {
         let device = device.map_or(String::new(), |d| format!("&device={}", segment(d)));
         self.list(&format!("/v1/observations?limit={limit}{device}"))
+    }
+
+    /// What is stored of each start of each device.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn data_stats(&self) -> Result<Vec<BootStats>> {
+        self.list("/v1/data/stats")
     }
 
     /// The newest events, of one device or of all.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 pub enum ErrorCode {
     /// The request does not parse or breaks a rule of its own.
     BadRequest,
-    /// No operator token, or a wrong one.
+    /// No token, or a wrong one.
     Unauthorized,
     /// What was named does not exist.
     NotFound,

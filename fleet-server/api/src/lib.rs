@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod data;
 pub mod device;
 pub mod drift;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod token;
 
 pub use broker::{Broker, BrokerKind};
 pub use client::{ApiError, Client};
+pub use data::BootStats;
 pub use device::{Device, Phase, Running};
 pub use drift::{DeviceDrift, DriftStatus, FeatureDrift, FleetFeatureDrift, Level};
 pub use error::{ErrorBody, ErrorCode};

@@ -1,0 +1,45 @@
+//! The description of the REST interface in OpenAPI.
+
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+
+use crate::http;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Drover fleet server",
+        description = "Operators use everything under /v1 and /metrics with their bearer token; \
+            devices enrol at /v1/enroll and speak MQTT from then on."
+    ),
+    paths(
+        http::healthz, http::status, http::metrics,
+        http::broker, http::start_broker, http::stop_broker,
+        http::create_tokens, http::enroll, http::devices, http::device, http::approve_device,
+        http::publish_release, http::releases, http::release,
+        http::create_rollout, http::rollouts, http::rollout,
+        http::observations, http::observation_summary, http::data_stats, http::events, http::drift,
+    ),
+    modifiers(&OperatorToken),
+    security(("operator" = []))
+)]
+struct Description;
+
+struct OperatorToken;
+
+impl utoipa::Modify for OperatorToken {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let components = api.components.get_or_insert_default();
+        components.add_security_scheme("operator", scheme);
+    }
+}
+
+/// The description of the REST interface, as `GET /openapi.json` gives it.
+pub fn openapi_json() -> String {
+    let mut json = Description::openapi()
+        .to_pretty_json()
+        .unwrap_or_else(|_| "{}".into());
+    json.push('\n');
+    json
+}

@@ -1,0 +1,166 @@
+//! The broker inside this process: crate `mqtt5`, nowhere else named.
+//!
+//! Plain TCP; beyond loopback it needs a network that keeps others out. Sessions and queues
+//! live in memory only and are bounded: what does not fit is lost, as from any broker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use drover_api::BrokerKind;
+use drover_wire::limits::MAX_PACKET_BYTES;
+use mqtt5::broker::{
+    BrokerConfig, MqttBroker, StorageBackendType, StorageConfig, server::BrokerShutdownHandle,
+};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::{Boxed, Broker, Gate, Login};
+use crate::ServerError;
+use crate::error::listen_hint;
+
+/// Longest wait for the broker to listen or to stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The broker inside this process.
+pub(crate) struct EmbeddedBroker {
+    gate: Arc<Gate>,
+    running: Mutex<Option<Running>>,
+    up: Arc<AtomicBool>,
+    /// First as configured, then as bound: after a restart devices find it where it was.
+    addr: StdMutex<SocketAddr>,
+}
+
+struct Running {
+    shutdown: BrokerShutdownHandle,
+    task: JoinHandle<()>,
+}
+
+impl EmbeddedBroker {
+    pub(crate) fn new(listen: SocketAddr, gate: Gate) -> Self {
+        Self {
+            gate: Arc::new(gate),
+            running: Mutex::new(None),
+            up: Arc::new(AtomicBool::new(false)),
+            addr: StdMutex::new(listen),
+        }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        *self.addr.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn listen(&self) -> Result<(), ServerError> {
+        let mut running = self.running.lock().await;
+        if self.is_running() {
+            return Ok(());
+        }
+        let addr = self.addr();
+        // Asked first, because the broker's own error does not say what is wrong.
+        drop(
+            std::net::TcpListener::bind(addr).map_err(|source| ServerError::Listen {
+                what: "the embedded broker",
+                addr,
+                hint: listen_hint(&source),
+                source,
+            })?,
+        );
+        let failed = |e: mqtt5::MqttError| ServerError::Broker(e.to_string());
+        let mut broker = MqttBroker::with_config(config(addr))
+            .await
+            .map_err(failed)?
+            .with_auth_provider(self.gate.clone());
+        if let Some(bound) = broker.local_addr() {
+            *self.addr.lock().unwrap_or_else(PoisonError::into_inner) = bound;
+        }
+        let shutdown = broker.shutdown_handle();
+        let mut ready = broker.ready_receiver();
+        let up = self.up.clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = broker.run().await {
+                tracing::error!(%error, "the embedded broker failed");
+            }
+            up.store(false, Ordering::Release);
+        });
+        let listening = tokio::time::timeout(PATIENCE, ready.wait_for(|ready| *ready)).await;
+        if !matches!(listening, Ok(Ok(_))) {
+            task.abort();
+            return Err(ServerError::Broker("it does not get ready".into()));
+        }
+        self.up.store(true, Ordering::Release);
+        *running = Some(Running { shutdown, task });
+        tracing::info!(addr = %self.addr(), "the embedded broker listens");
+        Ok(())
+    }
+
+    async fn close(&self) {
+        let mut running = self.running.lock().await;
+        if let Some(Running { shutdown, mut task }) = running.take() {
+            shutdown.shutdown();
+            if tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
+                task.abort();
+            }
+            self.up.store(false, Ordering::Release);
+            tracing::info!("the embedded broker has stopped");
+        }
+    }
+}
+
+impl Broker for EmbeddedBroker {
+    fn kind(&self) -> BrokerKind {
+        BrokerKind::Embedded
+    }
+
+    fn start(&self) -> Boxed<'_, Result<(), ServerError>> {
+        Box::pin(self.listen())
+    }
+
+    fn stop(&self) -> Boxed<'_, Result<(), ServerError>> {
+        Box::pin(async {
+            self.close().await;
+            Ok(())
+        })
+    }
+
+    fn is_running(&self) -> bool {
+        self.up.load(Ordering::Acquire)
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        Some(self.addr())
+    }
+
+    fn endpoint(&self) -> (String, u16) {
+        let addr = self.addr();
+        let host = match addr.ip() {
+            ip if ip.is_unspecified() && ip.is_ipv6() => "::1".to_owned(),
+            ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            ip => ip.to_string(),
+        };
+        (host, addr.port())
+    }
+
+    fn login(&self) -> Login {
+        self.gate.login()
+    }
+}
+
+fn config(addr: SocketAddr) -> BrokerConfig {
+    let storage = StorageConfig::new()
+        .with_backend(StorageBackendType::Memory)
+        .with_max_queued_messages_per_client(256)
+        .with_max_queued_bytes_per_client(4 * 1024 * 1024);
+    BrokerConfig::new()
+        .with_bind_address(addr)
+        .with_max_clients(10_000)
+        .with_max_packet_size(MAX_PACKET_BYTES)
+        .with_maximum_qos(1)
+        .with_retain_available(false)
+        .with_max_subscriptions_per_client(64)
+        .with_session_expiry(Duration::from_secs(60))
+        .with_client_channel_capacity(256)
+        .with_sys_topics_enabled(false)
+        .with_storage(storage)
+}

@@ -1,0 +1,134 @@
+//! The server's configuration: one struct, with its defaults in one place.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ServerError;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Folder for everything the server keeps.
+    pub data_dir: PathBuf,
+    /// File with the fleet's signed root metadata.
+    pub root: PathBuf,
+    /// File with the fleet role's secret key.
+    pub fleet_key: PathBuf,
+    /// Address of the REST interface; port 0 takes a free one.
+    pub http_listen: SocketAddr,
+    /// Address of the embedded broker; port 0 takes a free one.
+    pub mqtt_listen: SocketAddr,
+    /// Which broker.
+    pub broker: BrokerConfig,
+    /// Broker host that devices are told at enrolment; by default the one the server uses.
+    pub advertised_broker_host: Option<String>,
+    /// Broker port that devices are told at enrolment; by default the one the server uses.
+    pub advertised_broker_port: Option<u16>,
+    /// How long a device may take up an assignment, in seconds; a newer one is made for devices
+    /// that come back later.
+    pub assignment_ttl_secs: u64,
+    /// Pause between two chunks of a bundle, in milliseconds.
+    pub chunk_gap_ms: u64,
+    /// How long requests for chunks are collected before the first is sent, in milliseconds.
+    pub coalesce_ms: u64,
+    /// How long a sent chunk is taken to be under way and not sent again, in milliseconds.
+    pub chunk_repeat_ms: u64,
+    /// How often rollouts are looked at when nothing happens, in milliseconds.
+    pub plan_interval_ms: u64,
+    /// Largest bundle that can be published, in bytes.
+    pub max_release_bytes: u64,
+}
+
+/// Which broker the server uses.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "kind")]
+pub enum BrokerConfig {
+    /// The one inside this process, at `mqtt_listen`.
+    #[default]
+    Embedded,
+    /// One that somebody else runs and whose accounts somebody else keeps.
+    External {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// User name of the server, if the broker wants one.
+        #[serde(default)]
+        username: Option<String>,
+        /// Password of the server, if the broker wants one.
+        #[serde(default)]
+        password: Option<String>,
+    },
+}
+
+impl std::fmt::Debug for BrokerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("Embedded"),
+            Self::External { host, port, .. } => write!(f, "External({host}:{port})"),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("drover-data"),
+            root: PathBuf::from("keys/root.signed"),
+            fleet_key: PathBuf::from("keys/fleet.key"),
+            http_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            mqtt_listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            broker: BrokerConfig::Embedded,
+            advertised_broker_host: None,
+            advertised_broker_port: None,
+            assignment_ttl_secs: 7 * 24 * 3600,
+            chunk_gap_ms: 5,
+            coalesce_ms: 200,
+            chunk_repeat_ms: 2000,
+            plan_interval_ms: 1000,
+            max_release_bytes: 520 * 1024 * 1024,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses values that cannot work.
+    ///
+    /// # Errors
+    /// [`ServerError::Config`] names the field.
+    pub fn check(&self) -> Result<(), ServerError> {
+        let refuse = |field, why| Err(ServerError::Config { field, why });
+        if self.assignment_ttl_secs < 60 {
+            return refuse("assignment_ttl_secs", "use at least 60");
+        }
+        if self.plan_interval_ms == 0 {
+            return refuse("plan_interval_ms", "use at least 1");
+        }
+        if self.chunk_gap_ms > 60_000 || self.coalesce_ms > 60_000 {
+            return refuse("chunk_gap_ms and coalesce_ms", "use at most 60000");
+        }
+        if self.max_release_bytes == 0 || self.max_release_bytes > 1 << 30 {
+            return refuse("max_release_bytes", "use 1 to 1073741824");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typo_is_named_and_passwords_are_not_shown() {
+        let error = serde_json::from_str::<Config>(r#"{"http_listn": "127.0.0.1:1"}"#);
+        assert!(error.unwrap_err().to_string().contains("http_listn"));
+        let config: Config = serde_json::from_str(
+            r#"{"broker": {"kind": "external", "host": "h", "port": 1, "password": "hunter2"}}"#,
+        )
+        .unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

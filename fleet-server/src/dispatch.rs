@@ -1,0 +1,130 @@
+//! What the server sends to devices, and when it sends it again.
+//!
+//! Nothing sent here is taken as received. A device's hello says what it has accepted; what is
+//! missing is sent again then, and after a reconnect of the server devices are asked for one.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use drover_trust::DeviceId;
+use drover_wire::message::Down;
+use drover_wire::topic;
+
+use crate::identity::NewAssignment;
+use crate::state::Core;
+use crate::store::{Assigned, Signed};
+use crate::{ServerError, clock, random};
+
+/// An assignment is not sent again to a device within this time, unless it says hello.
+const RESEND_AFTER: Duration = Duration::from_secs(10);
+/// Devices heard within this time are asked for a hello after a reconnect, in milliseconds.
+const RESYNC_WITHIN_MS: u64 = 3_600_000;
+
+impl Core {
+    /// Sends a message; `false` when there is no connection.
+    pub(crate) async fn send(&self, device: &DeviceId, message: Down) -> Result<bool, ServerError> {
+        let payload = self.identity.address(device, message)?;
+        let sent = self
+            .link
+            .publish(topic::down(device.as_str()), payload)
+            .await;
+        if sent {
+            self.metrics.down_messages.add(1);
+        }
+        Ok(sent)
+    }
+
+    /// Signs an assignment of this server's rollouts.
+    pub(crate) fn signer(
+        &self,
+        device: &DeviceId,
+        rollout: String,
+    ) -> impl FnOnce(u64, Vec<drover_trust::AssignedBundle>) -> Result<Signed, ServerError> + Send
+    {
+        let device = device.clone();
+        let ttl_secs = self.config.assignment_ttl_secs;
+        move |sequence, bundles| {
+            self.identity.assign(NewAssignment {
+                device,
+                sequence,
+                rollout,
+                bundles,
+                ttl_secs,
+            })
+        }
+    }
+
+    /// Brings a device that has accepted the assignment `accepted` up to what it should run.
+    pub(crate) async fn reconcile(
+        &self,
+        device: &DeviceId,
+        accepted: u64,
+        said_hello: bool,
+    ) -> Result<(), ServerError> {
+        let Some(mut wanted) = self.store.assignment(device.as_str()).await? else {
+            return Ok(());
+        };
+        if accepted > wanted.sequence {
+            // This server lost assignments that it made: it must count on above them.
+            let sign = self.signer(device, String::new());
+            wanted = self.store.reassign(device.as_str(), accepted, sign).await?;
+        }
+        if accepted == wanted.sequence || !(said_hello || self.may_resend(device)) {
+            return Ok(());
+        }
+        if wanted.expires_unix_s < clock::unix_s() {
+            let sign = self.signer(device, String::new());
+            wanted = self.store.reassign(device.as_str(), 0, sign).await?;
+        }
+        self.send_assignment(device, wanted).await
+    }
+
+    /// Sends an assignment.
+    pub(crate) async fn send_assignment(
+        &self,
+        device: &DeviceId,
+        assigned: Assigned,
+    ) -> Result<(), ServerError> {
+        let envelope = assigned.envelope;
+        if self.send(device, Down::Assignment { envelope }).await? {
+            tracing::debug!(%device, sequence = assigned.sequence, "assignment sent");
+            let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.insert(device.to_string(), clock::monotonic());
+        }
+        Ok(())
+    }
+
+    fn may_resend(&self, device: &DeviceId) -> bool {
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.get(device.as_str())
+            .is_none_or(|at| at.elapsed() >= RESEND_AFTER)
+    }
+}
+
+/// After each connect, asks the devices heard lately to say hello, spread over time.
+pub(crate) async fn resync(core: Arc<Core>) {
+    let mut changes = core.link.changes();
+    while changes.wait_for(|connected| *connected).await.is_ok() {
+        if let Err(error) = ask_all(&core).await {
+            tracing::error!(%error, "cannot ask devices for their state");
+        }
+        if changes.wait_for(|connected| !*connected).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn ask_all(core: &Core) -> Result<(), ServerError> {
+    let since = clock::unix_ms().saturating_sub(RESYNC_WITHIN_MS);
+    for device in core.store.seen_since(since).await? {
+        let Ok(device) = DeviceId::parse(&device) else {
+            continue;
+        };
+        // About 200 devices a second: each answers with messages of its own.
+        tokio::time::sleep(Duration::from_millis(random::below(10))).await;
+        if !core.send(&device, Down::Resync).await? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! The REST interface: routes, who may use them, and what errors look like.
+//!
+//! Handlers translate between HTTP and the modules that do the work; no rule lives here.
+
+mod fleet;
+mod gate;
+mod insight;
+mod operate;
+mod refusal;
+mod request;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+
+use crate::state::Core;
+
+pub(crate) use refusal::Refusal;
+
+pub(crate) use fleet::{
+    __path_approve_device, __path_create_rollout, __path_create_tokens, __path_device,
+    __path_devices, __path_enroll, __path_publish_release, __path_release, __path_releases,
+    __path_rollout, __path_rollouts,
+};
+pub(crate) use insight::{
+    __path_data_stats, __path_drift, __path_events, __path_observation_summary, __path_observations,
+};
+pub(crate) use operate::{
+    __path_broker, __path_healthz, __path_metrics, __path_start_broker, __path_status,
+    __path_stop_broker,
+};
+
+/// All routes.
+pub(crate) fn router(core: Arc<Core>) -> Router {
+    let operator = Router::new()
+        .route("/v1/status", get(operate::status))
+        .route("/metrics", get(operate::metrics))
+        .route("/v1/broker", get(operate::broker))
+        .route("/v1/broker/start", post(operate::start_broker))
+        .route("/v1/broker/stop", post(operate::stop_broker))
+        .route("/v1/tokens", post(fleet::create_tokens))
+        .route("/v1/devices", get(fleet::devices))
+        .route("/v1/devices/{device}", get(fleet::device))
+        .route("/v1/devices/{device}/approve", post(fleet::approve_device))
+        .route(
+            "/v1/releases",
+            get(fleet::releases).post(fleet::publish_release),
+        )
+        .route("/v1/releases/{release}", get(fleet::release))
+        .route(
+            "/v1/rollouts",
+            get(fleet::rollouts).post(fleet::create_rollout),
+        )
+        .route("/v1/rollouts/{rollout}", get(fleet::rollout))
+        .route("/v1/observations", get(insight::observations))
+        .route(
+            "/v1/observations/summary",
+            get(insight::observation_summary),
+        )
+        .route("/v1/data/stats", get(insight::data_stats))
+        .route("/v1/events", get(insight::events))
+        .route("/v1/drift", get(insight::drift))
+        .route_layer(middleware::from_fn_with_state(
+            core.clone(),
+            gate::operators_only,
+        ));
+    Router::new()
+        .route("/healthz", get(operate::healthz))
+        .route("/openapi.json", get(operate::openapi))
+        .route("/v1/enroll", post(fleet::enroll))
+        .merge(operator)
+        .fallback(operate::nothing_here)
+        .method_not_allowed_fallback(operate::nothing_here)
+        // Each handler names its own limit when it reads a body.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(gate::number))
+        .with_state(core)
+}

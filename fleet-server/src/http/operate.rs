@@ -1,0 +1,136 @@
+//! The server itself: health, status, figures and the broker.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use drover_api::{Broker, ErrorBody, Health, RolloutState, Status};
+
+use super::Refusal;
+use crate::metrics::Gauge;
+use crate::state::Core;
+use crate::{ServerError, clock};
+
+/// A device counts as recent when it was heard within this time, in milliseconds.
+const RECENT_MS: u64 = 300_000;
+
+pub(super) async fn nothing_here() -> Refusal {
+    Refusal::not_found("nothing is here; GET /openapi.json describes what there is")
+}
+
+/// Whether the server lives.
+#[utoipa::path(get, path = "/healthz", tag = "server", security(()),
+    responses((status = 200, body = Health)))]
+pub(crate) async fn healthz(State(core): State<Arc<Core>>) -> Json<Health> {
+    Json(Health {
+        ok: core.store.answers().await,
+        version: env!("CARGO_PKG_VERSION").into(),
+    })
+}
+
+pub(super) async fn openapi() -> Response {
+    let json = [(CONTENT_TYPE, "application/json")];
+    (json, crate::openapi_json()).into_response()
+}
+
+/// The server at a glance.
+#[utoipa::path(get, path = "/v1/status", tag = "server",
+    responses((status = 200, body = Status), (status = 401, body = ErrorBody)))]
+pub(crate) async fn status(State(core): State<Arc<Core>>) -> Result<Json<Status>, Refusal> {
+    Ok(Json(glance(&core).await?))
+}
+
+/// Figures in Prometheus' text form.
+#[utoipa::path(get, path = "/metrics", tag = "server",
+    responses((status = 200, body = String), (status = 401, body = ErrorBody)))]
+pub(crate) async fn metrics(State(core): State<Arc<Core>>) -> Result<Response, Refusal> {
+    let status = glance(&core).await?;
+    let gauge = |name, help, value| Gauge { name, help, value };
+    let text = core.metrics.render(&[
+        gauge("drover_devices", "Devices enrolled.", status.devices),
+        gauge(
+            "drover_devices_recent",
+            "Devices heard in the last five minutes.",
+            status.devices_recent,
+        ),
+        gauge("drover_releases", "Releases published.", status.releases),
+        gauge(
+            "drover_rollouts_active",
+            "Rollouts under way.",
+            status.rollouts_active,
+        ),
+        gauge(
+            "drover_observations",
+            "Observations stored.",
+            status.observations,
+        ),
+        gauge(
+            "drover_broker_connected",
+            "Whether the server is connected to its broker.",
+            status.broker.connected.into(),
+        ),
+    ]);
+    let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
+    Ok((kind, text).into_response())
+}
+
+/// The broker.
+#[utoipa::path(get, path = "/v1/broker", tag = "server",
+    responses((status = 200, body = Broker), (status = 401, body = ErrorBody)))]
+pub(crate) async fn broker(State(core): State<Arc<Core>>) -> Json<Broker> {
+    Json(describe(&core))
+}
+
+/// Starts the embedded broker again, on the port it had.
+#[utoipa::path(post, path = "/v1/broker/start", tag = "server",
+    responses((status = 200, body = Broker), (status = 409, body = ErrorBody)))]
+pub(crate) async fn start_broker(State(core): State<Arc<Core>>) -> Result<Json<Broker>, Refusal> {
+    core.broker.start().await?;
+    core.link.hurry();
+    Ok(Json(describe(&core)))
+}
+
+/// Closes the embedded broker's listener and sessions; devices go on and buffer.
+#[utoipa::path(post, path = "/v1/broker/stop", tag = "server",
+    responses((status = 200, body = Broker), (status = 409, body = ErrorBody)))]
+pub(crate) async fn stop_broker(State(core): State<Arc<Core>>) -> Result<Json<Broker>, Refusal> {
+    core.broker.stop().await?;
+    Ok(Json(describe(&core)))
+}
+
+fn describe(core: &Core) -> Broker {
+    let (host, port) = core.broker.endpoint();
+    let (advertised_host, advertised_port) = core.advertised();
+    let running = core.broker.is_running();
+    Broker {
+        kind: core.broker.kind(),
+        running,
+        connected: running && core.link.is_connected(),
+        addr: format!("{host}:{port}"),
+        advertised_host,
+        advertised_port,
+    }
+}
+
+async fn glance(core: &Core) -> Result<Status, ServerError> {
+    let devices = core.store.devices().await?;
+    let since = clock::unix_ms().saturating_sub(RECENT_MS);
+    let count = |n: usize| n as u64;
+    let rollouts = core.store.rollouts().await?;
+    let active = rollouts.iter().filter(|r| r.state == RolloutState::Active);
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        fleet: core.identity.fleet().into(),
+        root_version: core.identity.root().root().version,
+        started_unix_ms: core.started_unix_ms,
+        broker: describe(core),
+        devices_waiting: count(devices.iter().filter(|d| !d.approved).count()),
+        devices_recent: count(core.store.seen_since(since).await?.len()),
+        devices: count(devices.len()),
+        releases: count(core.store.releases().await?.len()),
+        rollouts_active: count(active.count()),
+        observations: core.store.observation_count().await?,
+    })
+}

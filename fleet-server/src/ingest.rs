@@ -1,0 +1,193 @@
+//! Messages from devices: verified, stored, answered, in this order.
+//!
+//! Messages that wait together are handled together, and all their records are one
+//! transaction. An acknowledgement leaves only after that transaction is on disk; a power cut
+//! before leaves the records with the device, which sends them again.
+
+pub(crate) mod describe;
+
+use std::sync::Arc;
+
+use drover_api::Severity;
+use drover_rollout::Report;
+use drover_trust::{DeviceId, Domain, Envelope};
+use drover_wire::message::{Ack, Batch, Down, Hello, Phase, State, Up};
+use drover_wire::topic;
+use tokio::sync::mpsc;
+
+use crate::link::Incoming;
+use crate::rollout::{progress_of, status_of};
+use crate::state::Core;
+use crate::store::{NewEvent, StoredState, Upload};
+use crate::{ServerError, clock};
+
+/// Messages that are handled together at most.
+const GROUP: usize = 64;
+
+/// Handles messages until the link is gone.
+pub(crate) async fn run(core: Arc<Core>, mut incoming: mpsc::Receiver<Incoming>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while incoming.recv_many(&mut group, GROUP).await > 0 {
+        if let Err(error) = handle(&core, std::mem::take(&mut group)).await {
+            // Nothing was acknowledged, so devices will repeat what matters.
+            tracing::error!(%error, cause = ?std::error::Error::source(&error),
+                "messages of devices could not be handled");
+        }
+    }
+}
+
+async fn handle(core: &Core, group: Vec<Incoming>) -> Result<(), ServerError> {
+    let mut messages = Vec::with_capacity(group.len());
+    for incoming in group {
+        if let Some(message) = verify(core, &incoming).await? {
+            messages.push(message);
+        }
+    }
+    let mut devices: Vec<&str> = messages.iter().map(|(d, _)| d.as_str()).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    if !devices.is_empty() {
+        core.store.seen(&devices, clock::unix_ms()).await?;
+    }
+    let mut batches = Vec::new();
+    for (device, message) in messages {
+        match message {
+            Up::Batch(batch) => batches.push((device, batch)),
+            Up::Hello(hello) => on_hello(core, &device, &hello).await?,
+            Up::State(state) => on_state(core, &device, &state).await?,
+            Up::WantManifest { digest } => on_want_manifest(core, &device, digest).await?,
+            Up::WantChunks { digest, missing } => match core.store.release(&digest).await? {
+                Some(release) => core.publishers.request(core, &release, &device, &missing),
+                None => drop(core.send(&device, Down::Unknown { digest }).await?),
+            },
+        }
+    }
+    store(core, batches).await
+}
+
+/// The message and its sender, if the sender's own key signed it.
+async fn verify(core: &Core, incoming: &Incoming) -> Result<Option<(DeviceId, Up)>, ServerError> {
+    let device = topic::device_of_up(&incoming.topic).and_then(|d| DeviceId::parse(d).ok());
+    let Some(device) = device else {
+        core.metrics.up_refused.add(1);
+        return Ok(None);
+    };
+    let Some(known) = core.store.device_key(device.as_str()).await? else {
+        core.metrics.up_refused.add(1);
+        tracing::warn!(%device, "message from a device that is not enrolled");
+        return Ok(None);
+    };
+    if !known.approved {
+        core.metrics.up_refused.add(1);
+        return Ok(None);
+    }
+    let message = Envelope::decode(&incoming.payload).and_then(|envelope| {
+        let payload = envelope.verify_by(Domain::Up, &known.public_key)?;
+        Ok(Up::decode(payload))
+    });
+    let (severity, detail) = match message {
+        Ok(Ok(message)) => return Ok(Some((device, message))),
+        Ok(Err(error)) => (Severity::Warning, error.to_string()),
+        Err(error) => (Severity::Security, error.to_string()),
+    };
+    core.metrics.up_refused.add(1);
+    tracing::warn!(%device, detail, "message refused");
+    let event = NewEvent::of(device.as_str(), severity, "message-refused", detail);
+    core.store.add_event(&event).await?;
+    Ok(None)
+}
+
+async fn store(core: &Core, batches: Vec<(DeviceId, Batch)>) -> Result<(), ServerError> {
+    if batches.is_empty() {
+        return Ok(());
+    }
+    let mut uploads = Vec::with_capacity(batches.len());
+    let mut acks = Vec::with_capacity(batches.len());
+    for (device, batch) in batches {
+        let sequences = batch.records.iter().map(|r| r.sequence);
+        let ack = Ack::of(batch.boot, sequences);
+        uploads.push(Upload {
+            device: device.to_string(),
+            batch,
+        });
+        acks.push((device, ack));
+    }
+    let done = core.store.ingest(&uploads).await?;
+    core.metrics.records.add(done.stored);
+    core.metrics.duplicates.add(done.duplicates);
+    for (device, ack) in acks {
+        core.send(&device, Down::Ack(ack)).await?;
+    }
+    Ok(())
+}
+
+async fn on_hello(core: &Core, device: &DeviceId, hello: &Hello) -> Result<(), ServerError> {
+    if !core.store.hello(device.as_str(), hello).await? {
+        tracing::info!(%device, boot = hello.boot, "late hello of an earlier start ignored");
+        return Ok(());
+    }
+    core.publishers.forget(device);
+    core.replan.notify_one();
+    core.reconcile(device, hello.assignment, true).await
+}
+
+async fn on_state(core: &Core, device: &DeviceId, state: &State) -> Result<(), ServerError> {
+    let stored = StoredState {
+        active: state.active.as_ref().map(describe::running),
+        phase: describe::phase(&state.phase),
+    };
+    core.store
+        .set_state(device.as_str(), state.assignment, &stored)
+        .await?;
+    for (digest, report) in reports(state) {
+        let members = core
+            .store
+            .memberships(device.as_str(), &digest, state.assignment)
+            .await?;
+        for (rollout, status) in members {
+            if let Some(next) = progress_of(&status).on_report(report) {
+                let next = status_of(&next, &stored.phase);
+                core.store
+                    .set_status(rollout, device.as_str(), &next)
+                    .await?;
+                core.replan.notify_one();
+            }
+        }
+    }
+    core.reconcile(device, state.assignment, false).await
+}
+
+/// What a state says about which bundles.
+fn reports(state: &State) -> Vec<([u8; 32], Report)> {
+    let mut reports = Vec::new();
+    let active = state.active.as_ref().map(|a| a.digest);
+    match &state.phase {
+        Phase::Idle => reports.extend(active.map(|digest| (digest, Report::Committed))),
+        &Phase::Fetching {
+            digest,
+            have,
+            total,
+        } => reports.push((digest, Report::Fetching { have, total })),
+        Phase::Staged { digest } => reports.push((*digest, Report::Staged)),
+        Phase::Trial { digest } => reports.push((*digest, Report::Trial)),
+        Phase::Committed { digest } => reports.push((*digest, Report::Committed)),
+        Phase::Failed { digest, .. } => reports.push((*digest, Report::Failed)),
+    }
+    reports
+}
+
+async fn on_want_manifest(
+    core: &Core,
+    device: &DeviceId,
+    digest: [u8; 32],
+) -> Result<(), ServerError> {
+    let message = match core.store.release(&digest).await? {
+        Some(release) => Down::Manifest {
+            digest,
+            envelope: release.envelope,
+        },
+        None => Down::Unknown { digest },
+    };
+    core.send(device, message).await?;
+    Ok(())
+}

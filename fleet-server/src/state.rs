@@ -1,0 +1,45 @@
+//! What all parts of a running server share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::identity::Identity;
+use crate::link::Link;
+use crate::metrics::Metrics;
+use crate::publisher::Publishers;
+use crate::store::Store;
+
+/// What all parts of a running server share.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) identity: Identity,
+    pub(crate) data: Arc<DataDir>,
+    pub(crate) store: Store,
+    pub(crate) broker: Box<dyn Broker>,
+    pub(crate) link: Link,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) publishers: Publishers,
+    /// Asks the planner to look now.
+    pub(crate) replan: Notify,
+    /// When each device's assignment was sent last, so that it is not sent with every report.
+    pub(crate) sent: Mutex<HashMap<String, Instant>>,
+    pub(crate) operator_token: String,
+    pub(crate) started_unix_ms: u64,
+}
+
+impl Core {
+    /// Host and port of the broker that devices are told.
+    pub(crate) fn advertised(&self) -> (String, u16) {
+        let (host, port) = self.broker.endpoint();
+        (
+            self.config.advertised_broker_host.clone().unwrap_or(host),
+            self.config.advertised_broker_port.unwrap_or(port),
+        )
+    }
+}

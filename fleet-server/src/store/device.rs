@@ -1,0 +1,320 @@
+//! Claims and devices.
+//!
+//! When a device was seen last lies in a table of its own, so that the messages of a large
+//! fleet do not rewrite the rows that rollouts read.
+
+use std::collections::BTreeMap;
+
+use drover_api::{Device, Phase, Running};
+use drover_trust::PublicKey;
+use drover_wire::message::Hello;
+use serde::{Deserialize, Serialize};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Result, Store, digest, from_json, to_json};
+
+/// A claim token, without its secret.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) id: String,
+    /// SHA-256 of the secret.
+    pub(crate) k: [u8; 32],
+    pub(crate) expires_unix_s: u64,
+    pub(crate) auto_approve: bool,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// A device that shows a claim.
+#[derive(Clone, Debug)]
+pub(crate) struct NewDevice {
+    pub(crate) id: String,
+    pub(crate) public_key: PublicKey,
+    pub(crate) password_sha256: [u8; 32],
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) arch: String,
+    pub(crate) agent_version: String,
+    pub(crate) now_unix_s: u64,
+}
+
+/// What became of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClaimOutcome {
+    /// The device is in the fleet.
+    Enrolled {
+        /// Whether it takes part now.
+        approved: bool,
+    },
+    /// Another device has used the claim.
+    Taken,
+    /// The claim ended before anybody used it.
+    Expired,
+}
+
+/// What is needed to check a device's messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeviceKey {
+    pub(crate) public_key: PublicKey,
+    pub(crate) approved: bool,
+}
+
+/// What a device reported last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredState {
+    pub(crate) active: Option<Running>,
+    pub(crate) phase: Phase,
+}
+
+/// What rollouts ask of a device.
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceRow {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// Stores claims.
+    pub(crate) async fn add_claims(&self, claims: &[Claim]) -> Result<()> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        for claim in claims {
+            sqlx::query(
+                "INSERT INTO claim(id, k, expires_unix_s, auto_approve, labels)
+                 VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(&claim.id)
+            .bind(&claim.k[..])
+            .bind(claim.expires_unix_s.cast_signed())
+            .bind(claim.auto_approve)
+            .bind(to_json(&claim.labels)?)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// A claim by its id, used or not.
+    pub(crate) async fn claim(&self, id: &str) -> Result<Option<Claim>> {
+        let row = sqlx::query(
+            "SELECT id, k, expires_unix_s, auto_approve, labels FROM claim WHERE id = ?",
+        )
+        .bind(id)
+        .fetch_optional(&self.reader)
+        .await?;
+        row.map(|row| {
+            Ok(Claim {
+                id: row.get(0),
+                k: digest(row.get(1))?,
+                expires_unix_s: row.get::<i64, _>(2).cast_unsigned(),
+                auto_approve: row.get(3),
+                labels: from_json(row.get(4), "claim")?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Uses a claim for a device. The same device may use it again: its answer was lost.
+    pub(crate) async fn use_claim(
+        &self,
+        claim: &Claim,
+        device: &NewDevice,
+    ) -> Result<ClaimOutcome> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let user: Option<String> = sqlx::query_scalar("SELECT device FROM claim WHERE id = ?")
+            .bind(&claim.id)
+            .fetch_one(&mut *transaction)
+            .await?;
+        match user {
+            Some(user) if user != device.id => return Ok(ClaimOutcome::Taken),
+            Some(_) => {}
+            None if claim.expires_unix_s < device.now_unix_s => return Ok(ClaimOutcome::Expired),
+            None => {}
+        }
+        let mut labels = device.labels.clone();
+        labels.extend(claim.labels.clone());
+        // An approval that an operator gave is not taken back by enrolling again.
+        sqlx::query(
+            "INSERT INTO device(id, public_key, password_sha256, name, labels, arch,
+             agent_version, approved, enrolled_unix_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT(id) DO UPDATE SET password_sha256 = excluded.password_sha256,
+             name = excluded.name, labels = excluded.labels, arch = excluded.arch,
+             agent_version = excluded.agent_version, approved = approved OR excluded.approved",
+        )
+        .bind(&device.id)
+        .bind(&device.public_key.0[..])
+        .bind(&device.password_sha256[..])
+        .bind(&device.name)
+        .bind(to_json(&labels)?)
+        .bind(&device.arch)
+        .bind(&device.agent_version)
+        .bind(claim.auto_approve)
+        .bind(device.now_unix_s.cast_signed())
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("UPDATE claim SET device = ? WHERE id = ?")
+            .bind(&device.id)
+            .bind(&claim.id)
+            .execute(&mut *transaction)
+            .await?;
+        let approved: bool = sqlx::query_scalar("SELECT approved FROM device WHERE id = ?")
+            .bind(&device.id)
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(ClaimOutcome::Enrolled { approved })
+    }
+
+    /// Lets a device take part; says whether it waited.
+    pub(crate) async fn approve(&self, device: &str) -> Result<bool> {
+        let done = sqlx::query("UPDATE device SET approved = 1 WHERE id = ? AND approved = 0")
+            .bind(device)
+            .execute(&self.writer)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// The key of a device.
+    pub(crate) async fn device_key(&self, device: &str) -> Result<Option<DeviceKey>> {
+        let row: Option<(Vec<u8>, bool)> =
+            sqlx::query_as("SELECT public_key, approved FROM device WHERE id = ?")
+                .bind(device)
+                .fetch_optional(&self.reader)
+                .await?;
+        row.map(|(key, approved)| {
+            Ok(DeviceKey {
+                public_key: PublicKey(digest(key)?),
+                approved,
+            })
+        })
+        .transpose()
+    }
+
+    /// Hash of the MQTT password of an approved device.
+    pub(crate) async fn password_sha256(&self, device: &str) -> Result<Option<[u8; 32]>> {
+        let hash: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT password_sha256 FROM device WHERE id = ? AND approved = 1")
+                .bind(device)
+                .fetch_optional(&self.reader)
+                .await?;
+        hash.map(digest).transpose()
+    }
+
+    /// Notes that devices were heard.
+    pub(crate) async fn seen(&self, devices: &[&str], now_unix_ms: u64) -> Result<()> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        for device in devices {
+            sqlx::query(
+                "INSERT INTO device_seen VALUES (?, ?)
+                 ON CONFLICT(device) DO UPDATE SET unix_ms = excluded.unix_ms",
+            )
+            .bind(device)
+            .bind(now_unix_ms.cast_signed())
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Approved devices heard since a time.
+    pub(crate) async fn seen_since(&self, unix_ms: u64) -> Result<Vec<String>> {
+        let devices = sqlx::query_scalar(
+            "SELECT d.id FROM device d JOIN device_seen s ON s.device = d.id
+             WHERE d.approved = 1 AND s.unix_ms >= ? ORDER BY s.unix_ms DESC",
+        )
+        .bind(unix_ms.cast_signed())
+        .fetch_all(&self.reader)
+        .await?;
+        Ok(devices)
+    }
+
+    /// Takes up a hello; one of an earlier start of the agent, late or repeated, says nothing
+    /// and gives `false`.
+    pub(crate) async fn hello(&self, device: &str, hello: &Hello) -> Result<bool> {
+        let done = sqlx::query(
+            "UPDATE device SET boot = ?1, agent_version = ?2, arch = ?3, memory_bytes = ?4,
+             accepted = ?5 WHERE id = ?6 AND boot <= ?1",
+        )
+        .bind(hello.boot.cast_signed())
+        .bind(&hello.agent_version)
+        .bind(&hello.arch)
+        .bind(hello.memory_bytes.cast_signed())
+        .bind(hello.assignment.cast_signed())
+        .bind(device)
+        .execute(&self.writer)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Takes up what a device reports of itself.
+    pub(crate) async fn set_state(
+        &self,
+        device: &str,
+        accepted: u64,
+        state: &StoredState,
+    ) -> Result<()> {
+        sqlx::query("UPDATE device SET accepted = max(accepted, ?), state = ? WHERE id = ?")
+            .bind(accepted.cast_signed())
+            .bind(to_json(state)?)
+            .bind(device)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    /// All approved devices, in the stable order of their identities.
+    pub(crate) async fn approved_devices(&self) -> Result<Vec<DeviceRow>> {
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as("SELECT id, name, labels FROM device WHERE approved = 1 ORDER BY id")
+                .fetch_all(&self.reader)
+                .await?;
+        let device = |(id, name, labels): (String, String, String)| {
+            Ok(DeviceRow {
+                id,
+                name,
+                labels: from_json(&labels, "device")?,
+            })
+        };
+        rows.into_iter().map(device).collect()
+    }
+
+    /// All devices, as an operator sees them.
+    pub(crate) async fn devices(&self) -> Result<Vec<Device>> {
+        let rows = sqlx::query(
+            "SELECT d.id, d.name, d.labels, d.arch, d.agent_version, d.memory_bytes, d.approved,
+             d.enrolled_unix_s, s.unix_ms, d.wanted, d.accepted, d.state,
+             coalesce((SELECT sum(observations) FROM boot_count b WHERE b.device = d.id), 0)
+             FROM device d LEFT JOIN device_seen s ON s.device = d.id ORDER BY d.name, d.id",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(read).collect()
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<Device> {
+    let unsigned = |column: usize| row.get::<i64, _>(column).cast_unsigned();
+    let state: Option<StoredState> = row
+        .get::<Option<&str>, _>(11)
+        .map(|text| from_json(text, "device"))
+        .transpose()?;
+    let (active, phase) = state.map_or((None, Phase::Unknown), |s| (s.active, s.phase));
+    Ok(Device {
+        id: row.get(0),
+        name: row.get(1),
+        labels: from_json(row.get(2), "device")?,
+        arch: row.get(3),
+        agent_version: row.get(4),
+        memory_bytes: unsigned(5),
+        approved: row.get(6),
+        enrolled_unix_s: unsigned(7),
+        last_seen_unix_ms: row.get::<Option<i64>, _>(8).map(i64::cast_unsigned),
+        assignment_wanted: unsigned(9),
+        assignment_accepted: unsigned(10),
+        active,
+        phase,
+        observations: unsigned(12),
+    })
+}

@@ -1,0 +1,455 @@
+//! A fake device and a running server over the real embedded broker: from enrolment to
+//! acknowledged observations, with duplicates, forgeries and a broker that goes away.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use drover_api::{CreateRollout, DeviceStatus, RolloutState, Stage, Strategy};
+use drover_bundle::VerifiedManifest;
+use drover_trust::{Assignment, DeviceId, Domain, Envelope, Role, SecretKey, TrustedRoot};
+use drover_wire::bitmap::Bitmap;
+use drover_wire::chunk::Chunk;
+use drover_wire::enrol::EnrolReply;
+use drover_wire::message::{
+    Ack, Addressed, Batch, Body, Down, Hello, Observation, Phase, Record, Running, State, Up,
+    Verdict,
+};
+use drover_wire::{limits, topic};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::support::{Fleet, PATIENCE, auto, enrolment, key, post, signed_bundle};
+
+/// What a device hears.
+enum Heard {
+    Down(Down),
+    Chunk(u32, Vec<u8>),
+}
+
+/// A device that does as the protocol says.
+struct Device {
+    key: SecretKey,
+    id: DeviceId,
+    root: TrustedRoot,
+    client: AsyncClient,
+    packets: mpsc::UnboundedReceiver<Packet>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Device {
+    async fn enrol(fleet: &Fleet, n: u8) -> Self {
+        let token = fleet.tokens(auto(1)).await.remove(0);
+        let key = key(n);
+        let (body, _, _) = enrolment(&key, &token, &format!("device-{n}"));
+        let (status, reply) = post(format!("{}/v1/enroll", fleet.url()), None, body).await;
+        assert_eq!(status, 200);
+        let reply = EnrolReply::decode(&reply).unwrap();
+        let (client, mut events) = connect(&reply, &reply.device);
+        let (sender, packets) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            loop {
+                match events.poll().await {
+                    Ok(Event::Incoming(packet)) => drop(sender.send(packet)),
+                    Ok(_) => {}
+                    // A lost connection; polling again connects again.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        });
+        let mut device = Self {
+            id: DeviceId::of(&key.public()),
+            key,
+            root: fleet.root.clone(),
+            client,
+            packets,
+            task,
+        };
+        device.connected().await;
+        device
+    }
+
+    /// Waits for the connection and subscribes.
+    async fn connected(&mut self) {
+        self.packet("CONNACK", |p| matches!(p, Packet::ConnAck(_)).then_some(()))
+            .await;
+        let down = topic::down(self.id.as_str());
+        self.client.subscribe(down, QoS::AtLeastOnce).await.unwrap();
+        self.packet("SUBACK", |p| matches!(p, Packet::SubAck(_)).then_some(()))
+            .await;
+    }
+
+    async fn packet<T>(&mut self, what: &str, pick: impl Fn(&Packet) -> Option<T>) -> T {
+        let wait = async {
+            while let Some(packet) = self.packets.recv().await {
+                if let Some(picked) = pick(&packet) {
+                    return Some(picked);
+                }
+            }
+            None
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(Some(picked)) => picked,
+            _ => panic!("{what} did not come"),
+        }
+    }
+
+    async fn say(&mut self, message: Up) {
+        self.say_signed(message, &self.key.clone()).await;
+    }
+
+    async fn say_signed(&mut self, message: Up, key: &SecretKey) {
+        let envelope = Envelope::signed(message.encode().unwrap(), Domain::Up, key);
+        let payload = envelope.encode().unwrap();
+        let up = topic::up(self.id.as_str());
+        self.client
+            .publish(up, QoS::AtLeastOnce, false, payload)
+            .await
+            .unwrap();
+    }
+
+    async fn hello(&mut self, assignment: u64) {
+        self.say(Up::Hello(Hello {
+            boot: 1,
+            agent_version: "0".into(),
+            arch: "x86_64".into(),
+            memory_bytes: 1,
+            assignment,
+        }))
+        .await;
+    }
+
+    async fn phase(&mut self, assignment: u64, phase: Phase) {
+        let active = match phase {
+            Phase::Committed { digest } => Some(Running {
+                name: "pump".into(),
+                version: "1".into(),
+                digest,
+                counter: 1,
+            }),
+            _ => None,
+        };
+        self.say(Up::State(State {
+            assignment,
+            active,
+            phase,
+        }))
+        .await;
+    }
+
+    /// The next message that `pick` takes; whatever is not the fleet's is no message.
+    async fn hears<T>(&mut self, what: &str, pick: impl Fn(&Heard) -> Option<T>) -> T {
+        let (root, id) = (self.root.clone(), self.id.clone());
+        self.packet(what, |packet| {
+            let Packet::Publish(publish) = packet else {
+                return None;
+            };
+            if topic::digest_of_bundle(&publish.topic).is_some() {
+                let chunk = Chunk::decode(&publish.payload).unwrap();
+                return pick(&Heard::Chunk(chunk.index, chunk.bytes.to_vec()));
+            }
+            let envelope = Envelope::decode(&publish.payload).unwrap();
+            let payload = root.verify(Role::Fleet, Domain::Down, &envelope).unwrap();
+            let addressed = Addressed::decode(payload).unwrap();
+            assert_eq!(addressed.device, id.as_str());
+            assert!(addressed.sent_unix_s > 1_700_000_000);
+            pick(&Heard::Down(addressed.message))
+        })
+        .await
+    }
+
+    async fn assignment(&mut self, last: u64) -> Assignment {
+        let (root, id) = (self.root.clone(), self.id.clone());
+        self.hears("assignment", move |heard| match heard {
+            Heard::Down(Down::Assignment { envelope }) => {
+                let envelope = Envelope::decode(envelope).unwrap();
+                Assignment::open(&envelope, &root, &id, last, 0).ok()
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    async fn ack(&mut self) -> Ack {
+        self.hears("ack", |heard| match heard {
+            Heard::Down(Down::Ack(ack)) => Some(ack.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Fetches the assigned bundle as a device does, and commits it.
+    async fn update(&mut self, assignment: &Assignment) {
+        let digest = assignment.bundles[0].digest;
+        let bundle = topic::bundle(&digest);
+        self.client
+            .subscribe(bundle, QoS::AtLeastOnce)
+            .await
+            .unwrap();
+        self.say(Up::WantManifest { digest }).await;
+        let manifest = self
+            .hears("manifest", |heard| match heard {
+                Heard::Down(Down::Manifest { envelope, .. }) => Some(envelope.clone()),
+                _ => None,
+            })
+            .await;
+        let manifest = Envelope::decode(&manifest).unwrap();
+        let manifest = VerifiedManifest::open(&manifest, &self.root).unwrap();
+        assert_eq!(*manifest.digest(), digest);
+
+        let total = u32::try_from(manifest.manifest().chunking.digests.len()).unwrap();
+        let missing = Bitmap::full(total);
+        self.say(Up::WantChunks { digest, missing }).await;
+        let mut chunks = BTreeMap::new();
+        while chunks.len() < total as usize {
+            let (index, bytes) = self
+                .hears("chunk", |heard| match heard {
+                    Heard::Chunk(index, bytes) => Some((*index, bytes.clone())),
+                    Heard::Down(_) => None,
+                })
+                .await;
+            manifest.check_chunk(index, &bytes).unwrap();
+            chunks.insert(index, bytes);
+        }
+        let payload: Vec<u8> = chunks.into_values().flatten().collect();
+        manifest.check_payload(&payload).unwrap();
+        let sequence = assignment.sequence;
+        self.phase(sequence, Phase::Trial { digest }).await;
+        self.phase(sequence, Phase::Committed { digest }).await;
+    }
+}
+
+fn connect(reply: &EnrolReply, client_id: &str) -> (AsyncClient, EventLoop) {
+    let mut options = MqttOptions::new(client_id, &reply.broker_host, reply.broker_port);
+    options
+        .set_credentials(&reply.device, &reply.mqtt_password)
+        .set_keep_alive(Duration::from_secs(5))
+        .set_max_packet_size(limits::MAX_PACKET_BYTES, limits::MAX_PACKET_BYTES);
+    AsyncClient::new(options, 64)
+}
+
+fn batch(sequences: impl IntoIterator<Item = u64>) -> Up {
+    let record = |sequence| Record {
+        sequence,
+        unix_ms: 1,
+        body: Body::Observation(Observation {
+            model: [1; 32],
+            window: sequence,
+            score: 0.25,
+            decision: Verdict::Normal,
+            latency_us: 3,
+            input: vec![],
+            output: vec![],
+        }),
+    };
+    Up::Batch(Batch {
+        boot: 1,
+        records: sequences.into_iter().map(record).collect(),
+    })
+}
+
+fn everyone() -> CreateRollout {
+    CreateRollout {
+        release: "pump".into(),
+        selector: drover_api::Selector::default(),
+        strategy: Strategy::AllAtOnce,
+        policy: drover_api::Policy::default(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_reaches_devices_in_stages() {
+    let mut fleet = Fleet::start().await;
+    let mut first = Device::enrol(&fleet, 30).await;
+    let mut second = Device::enrol(&fleet, 31).await;
+    first.hello(0).await;
+    second.hello(0).await;
+    let container = signed_bundle(1).encode().unwrap();
+    fleet
+        .operate(move |c| c.publish_release(&container))
+        .await
+        .unwrap();
+    let request = CreateRollout {
+        strategy: Strategy::Staged {
+            stages: vec![Stage::Count(1)],
+        },
+        ..everyone()
+    };
+    let rollout = fleet
+        .operate(move |c| c.create_rollout(&request))
+        .await
+        .unwrap();
+    assert_eq!((rollout.counts.total, rollout.stages.len()), (2, 2));
+
+    // The canary is whoever is first in the stable order.
+    let canary_is_first = rollout.devices[0].device == first.id.as_str();
+    let (canary, other) = if canary_is_first {
+        (&mut first, &mut second)
+    } else {
+        (&mut second, &mut first)
+    };
+    let assignment = canary.assignment(0).await;
+    assert_eq!(
+        (assignment.sequence, assignment.rollout.as_str()),
+        (1, "r1")
+    );
+    canary.update(&assignment).await;
+    let assignment = other.assignment(0).await;
+    other.update(&assignment).await;
+    let done = fleet
+        .until(
+            "completion",
+            |c| c.rollout("r1").unwrap(),
+            |r| r.state == RolloutState::Completed,
+        )
+        .await;
+    assert_eq!(done.counts.committed, 2);
+    assert_eq!(done.sent_bytes, 2 * done.bundle_bytes);
+
+    // A late message cannot undo a success.
+    let digest = assignment.bundles[0].digest;
+    other.phase(1, Phase::Trial { digest }).await;
+    other.say(batch([1])).await;
+    other.ack().await;
+    let status = fleet.operate(|c| c.rollout("r1")).await.unwrap();
+    let status = status.devices.into_iter().map(|d| d.status);
+    assert!(status.into_iter().all(|s| s == DeviceStatus::Committed));
+
+    // A device that comes later gets the current target.
+    let mut late = Device::enrol(&fleet, 32).await;
+    late.hello(0).await;
+    let assignment = late.assignment(0).await;
+    assert_eq!(assignment.bundles[0].digest, digest);
+    late.update(&assignment).await;
+    fleet
+        .until(
+            "the late device's commit",
+            |c| c.rollout("r1").unwrap().counts,
+            |counts| counts.committed == 3,
+        )
+        .await;
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_acknowledged_once_they_are_safe_and_counted_once() {
+    let mut fleet = Fleet::start().await;
+    let mut device = Device::enrol(&fleet, 30).await;
+    device.say(batch([1, 2, 3])).await;
+    let wanted = Ack {
+        boot: 1,
+        ranges: vec![(1, 3)],
+    };
+    assert_eq!(device.ack().await, wanted);
+    // The ack was lost, and the batch comes again.
+    device.say(batch([1, 2, 3])).await;
+    assert_eq!(device.ack().await, wanted);
+    // Somebody who has the password but not the key.
+    device.say_signed(batch([9]), &key(99)).await;
+    device.say(batch([5])).await;
+    let ack = device.ack().await;
+    assert_eq!(ack.ranges, [(5, 5)]);
+    let events = fleet.operate(|c| c.events(None, 1)).await.unwrap();
+    assert_eq!(events[0].kind, "message-refused");
+    let summary = fleet.operate(|c| c.observation_summaries()).await.unwrap();
+    assert_eq!((summary[0].observations, summary[0].duplicates), (4, 3));
+
+    // The server is gone for a while; what it had is there when it comes back.
+    fleet.stop().await;
+    fleet.server = Some(drover_server::start(fleet.config.clone()).await.unwrap());
+    let status = fleet.operate(|c| c.status()).await.unwrap();
+    assert_eq!((status.observations, status.devices), (4, 1));
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_goes_away_costs_nothing() {
+    let mut fleet = Fleet::start().await;
+    let mut device = Device::enrol(&fleet, 30).await;
+    device.hello(0).await;
+    device.say(batch([1])).await;
+    device.ack().await;
+
+    let stopped = fleet.operate(|c| c.stop_broker()).await.unwrap();
+    assert!(!stopped.running && !stopped.connected);
+    // While it is away a rollout begins.
+    let container = signed_bundle(1).encode().unwrap();
+    fleet
+        .operate(move |c| c.publish_release(&container))
+        .await
+        .unwrap();
+    fleet
+        .operate(|c| c.create_rollout(&everyone()))
+        .await
+        .unwrap();
+    fleet
+        .until(
+            "assignment",
+            |c| c.rollout("r1").unwrap().counts,
+            |counts| counts.updating == 1,
+        )
+        .await;
+
+    let started = fleet.operate(|c| c.start_broker()).await.unwrap();
+    assert_eq!((started.running, &started.addr), (true, &stopped.addr));
+    device.connected().await;
+    // Whether the server asks first or the device greets first, both agree in the end.
+    fleet
+        .until(
+            "the server's link",
+            |c| c.broker().unwrap(),
+            |b| b.connected,
+        )
+        .await;
+    device.hello(0).await;
+    let assignment = device.assignment(0).await;
+    device.update(&assignment).await;
+    device.say(batch([1, 2])).await;
+    assert_eq!(device.ack().await.ranges, [(1, 2)]);
+    let done = fleet
+        .until(
+            "completion",
+            |c| c.rollout("r1").unwrap(),
+            |r| r.state == RolloutState::Completed,
+        )
+        .await;
+    assert_eq!(done.counts.committed, 1);
+    let summary = fleet.operate(|c| c.observation_summaries()).await.unwrap();
+    assert_eq!(summary[0].observations, 2);
+    fleet.stop().await;
+}
+
+/// The broker's own door: another client id, a foreign topic, no password.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_lets_a_device_be_itself_only() {
+    let fleet = Fleet::start().await;
+    let token = fleet.tokens(auto(1)).await.remove(0);
+    let (body, _, _) = enrolment(&key(30), &token, "d");
+    let (_, reply) = post(format!("{}/v1/enroll", fleet.url()), None, body).await;
+    let mut reply = EnrolReply::decode(&reply).unwrap();
+
+    let (_, mut other_id) = connect(&reply, "aaaaaaaaaaaaaaaaaaaaaaaaaa");
+    assert!(other_id.poll().await.is_err());
+    let (client, mut events) = connect(&reply, &reply.device);
+    for filter in ["#", "drover/v1/d/+/down", topic::ALL_UP] {
+        client.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
+    }
+    let mut refused = 0;
+    while refused < 3 {
+        let event = tokio::time::timeout(PATIENCE, events.poll()).await.unwrap();
+        if let Event::Incoming(Packet::SubAck(ack)) = event.unwrap() {
+            let failed = rumqttc::SubscribeReasonCode::Failure;
+            assert_eq!(ack.return_codes, [failed]);
+            refused += 1;
+        }
+    }
+    reply.mqtt_password.push('x');
+    let (_, mut wrong) = connect(&reply, &reply.device);
+    assert!(wrong.poll().await.is_err());
+}

@@ -6,7 +6,8 @@
 
 pub(crate) mod describe;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use drover_api::Severity;
 use drover_rollout::Report;
@@ -23,6 +24,8 @@ use crate::{ServerError, clock};
 
 /// Messages that are handled together at most.
 const GROUP: usize = 64;
+/// How exact the time is at which a device was last seen.
+const SEEN_EVERY: Duration = Duration::from_secs(2);
 
 /// Handles messages until the link is gone.
 pub(crate) async fn run(core: Arc<Core>, mut incoming: mpsc::Receiver<Incoming>) {
@@ -43,12 +46,7 @@ async fn handle(core: &Core, group: Vec<Incoming>) -> Result<(), ServerError> {
             messages.push(message);
         }
     }
-    let mut devices: Vec<&str> = messages.iter().map(|(d, _)| d.as_str()).collect();
-    devices.sort_unstable();
-    devices.dedup();
-    if !devices.is_empty() {
-        core.store.seen(&devices, clock::unix_ms()).await?;
-    }
+    note_seen(core, messages.iter().map(|(device, _)| device)).await?;
     let mut batches = Vec::new();
     for (device, message) in messages {
         match message {
@@ -63,6 +61,30 @@ async fn handle(core: &Core, group: Vec<Incoming>) -> Result<(), ServerError> {
         }
     }
     store(core, batches).await
+}
+
+/// Notes that devices were heard, each at most once in [`SEEN_EVERY`].
+async fn note_seen<'a>(
+    core: &Core,
+    devices: impl Iterator<Item = &'a DeviceId>,
+) -> Result<(), ServerError> {
+    let now = clock::monotonic();
+    let due: Vec<&str> = {
+        let mut seen = core.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = devices.map(DeviceId::as_str).filter(|device| {
+            let last = seen.get(*device).copied();
+            let due = last.is_none_or(|at| now.duration_since(at) >= SEEN_EVERY);
+            if due {
+                seen.insert((*device).to_owned(), now);
+            }
+            due
+        });
+        due.collect()
+    };
+    if due.is_empty() {
+        return Ok(());
+    }
+    core.store.seen(&due, clock::unix_ms()).await
 }
 
 /// The message and its sender, if the sender's own key signed it.

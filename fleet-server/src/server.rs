@@ -61,6 +61,7 @@ pub async fn start(config: Config) -> Result<Server, ServerError> {
         metrics,
         publishers: Publishers::default(),
         replan: Notify::new(),
+        seen: Mutex::default(),
         sent: Mutex::default(),
         operator_token,
         started_unix_ms: clock::unix_ms(),

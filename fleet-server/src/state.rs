@@ -27,6 +27,8 @@ pub(crate) struct Core {
     pub(crate) publishers: Publishers,
     /// Asks the planner to look now.
     pub(crate) replan: Notify,
+    /// When it was last noted in the database that a device was heard.
+    pub(crate) seen: Mutex<HashMap<String, Instant>>,
     /// When each device's assignment was sent last, so that it is not sent with every report.
     pub(crate) sent: Mutex<HashMap<String, Instant>>,
     pub(crate) operator_token: String,

@@ -134,13 +134,15 @@ impl Store {
         }
         let mut labels = device.labels.clone();
         labels.extend(claim.labels.clone());
-        // An approval that an operator gave is not taken back by enrolling again.
+        // An approval that an operator gave is not taken back by enrolling again. The agent may
+        // have lost its store and count its starts anew.
         sqlx::query(
             "INSERT INTO device(id, public_key, password_sha256, name, labels, arch,
              agent_version, approved, enrolled_unix_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT(id) DO UPDATE SET password_sha256 = excluded.password_sha256,
              name = excluded.name, labels = excluded.labels, arch = excluded.arch,
-             agent_version = excluded.agent_version, approved = approved OR excluded.approved",
+             agent_version = excluded.agent_version, approved = approved OR excluded.approved,
+             boot = 0",
         )
         .bind(&device.id)
         .bind(&device.public_key.0[..])

@@ -35,6 +35,8 @@ pub(crate) struct Ingested {
 struct Counts {
     first_sequence: u64,
     last_sequence: u64,
+    /// Times of the first and the last observation.
+    span_unix_ms: Option<(u64, u64)>,
     observations: i64,
     anomalous: i64,
     profiles: i64,
@@ -52,6 +54,9 @@ impl Counts {
         match &record.body {
             Body::Observation(observation) => {
                 self.observations += 1;
+                let at = record.unix_ms;
+                let (first, last) = self.span_unix_ms.unwrap_or((at, at));
+                self.span_unix_ms = Some((first.min(at), last.max(at)));
                 self.anomalous += i64::from(observation.decision == Verdict::Anomalous);
             }
             Body::Profile(_) => self.profiles += 1,
@@ -121,15 +126,16 @@ impl Store {
         device: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Observation>> {
-        let rows = sqlx::query(
-            "SELECT device, boot, sequence, unix_ms, received_unix_ms, model, window, score,
-             decision, latency_us FROM observation WHERE ?1 IS NULL OR device = ?1
-             ORDER BY rowid DESC LIMIT ?2",
-        )
-        .bind(device)
-        .bind(limit)
-        .fetch_all(&self.reader)
-        .await?;
+        const COLUMNS: &str = "SELECT device, boot, sequence, unix_ms, received_unix_ms, model,
+            window, score, decision, latency_us FROM observation";
+        // Two statements, so that each can use its index.
+        let filter = device.map_or("", |_| "WHERE device = ?");
+        let sql = format!("{COLUMNS} {filter} ORDER BY rowid DESC LIMIT ?");
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        if let Some(device) = device {
+            query = query.bind(device);
+        }
+        let rows = query.bind(limit).fetch_all(&self.reader).await?;
         rows.iter().map(observation).collect()
     }
 
@@ -137,7 +143,8 @@ impl Store {
     pub(crate) async fn observation_summaries(&self) -> Result<Vec<ObservationSummary>> {
         let rows = sqlx::query(
             "SELECT d.id, d.name, coalesce(sum(b.observations), 0), coalesce(sum(b.anomalous), 0),
-             coalesce(sum(b.duplicates), 0), count(b.boot) FROM device d
+             coalesce(sum(b.duplicates), 0), count(b.boot), min(b.first_unix_ms),
+             max(b.last_unix_ms) FROM device d
              LEFT JOIN boot_count b ON b.device = d.id GROUP BY d.id ORDER BY d.name, d.id",
         )
         .fetch_all(&self.reader)
@@ -145,11 +152,6 @@ impl Store {
         let mut summaries = Vec::new();
         for row in rows {
             let device: String = row.get(0);
-            let span =
-                sqlx::query("SELECT min(unix_ms), max(unix_ms) FROM observation WHERE device = ?")
-                    .bind(&device)
-                    .fetch_one(&self.reader)
-                    .await?;
             let latest = self.observations(Some(&device), 5).await?;
             let unsigned = |n: Option<i64>| n.map(i64::cast_unsigned);
             summaries.push(ObservationSummary {
@@ -159,8 +161,8 @@ impl Store {
                 anomalous: row.get::<i64, _>(3).cast_unsigned(),
                 duplicates: row.get::<i64, _>(4).cast_unsigned(),
                 boots: row.get::<i64, _>(5).cast_unsigned(),
-                first_unix_ms: unsigned(span.get(0)),
-                last_unix_ms: unsigned(span.get(1)),
+                first_unix_ms: unsigned(row.get(6)),
+                last_unix_ms: unsigned(row.get(7)),
                 last_window: latest.first().map(|o| o.window),
                 last_scores: latest.iter().filter_map(|o| o.score).collect(),
             });
@@ -212,11 +214,15 @@ async fn add_counts(
 ) -> Result<()> {
     // Sequences begin at 1; a first sequence of 0 comes from duplicates alone.
     sqlx::query(
-        "INSERT INTO boot_count VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        "INSERT INTO boot_count VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT(device, boot) DO UPDATE SET
          first_sequence = CASE WHEN excluded.first_sequence = 0 THEN first_sequence
              ELSE min(first_sequence, excluded.first_sequence) END,
          last_sequence = max(last_sequence, excluded.last_sequence),
+         first_unix_ms = min(coalesce(first_unix_ms, excluded.first_unix_ms),
+             coalesce(excluded.first_unix_ms, first_unix_ms)),
+         last_unix_ms = max(coalesce(last_unix_ms, excluded.last_unix_ms),
+             coalesce(excluded.last_unix_ms, last_unix_ms)),
          observations = observations + excluded.observations,
          anomalous = anomalous + excluded.anomalous,
          profiles = profiles + excluded.profiles,
@@ -227,6 +233,8 @@ async fn add_counts(
     .bind(boot.cast_signed())
     .bind(count.first_sequence.cast_signed())
     .bind(count.last_sequence.cast_signed())
+    .bind(count.span_unix_ms.map(|s| s.0.cast_signed()))
+    .bind(count.span_unix_ms.map(|s| s.1.cast_signed()))
     .bind(count.observations)
     .bind(count.anomalous)
     .bind(count.profiles)

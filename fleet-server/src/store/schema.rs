@@ -47,6 +47,8 @@ CREATE TABLE boot_count (
     boot INTEGER NOT NULL,
     first_sequence INTEGER NOT NULL,
     last_sequence INTEGER NOT NULL,
+    first_unix_ms INTEGER,
+    last_unix_ms INTEGER,
     observations INTEGER NOT NULL,
     anomalous INTEGER NOT NULL,
     profiles INTEGER NOT NULL,
@@ -122,7 +124,7 @@ CREATE TABLE observation (
     output BLOB,
     PRIMARY KEY (device, boot, sequence)
 ) STRICT;
-CREATE INDEX observation_by_arrival ON observation(device, received_unix_ms);
+CREATE INDEX observation_by_device ON observation(device);
 
 CREATE TABLE profile (
     device TEXT NOT NULL,

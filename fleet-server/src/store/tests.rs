@@ -152,6 +152,8 @@ async fn a_record_is_stored_once_however_often_it_comes() {
         (4, 4, 4)
     );
     assert_eq!((summary.boots, summary.last_scores.len()), (2, 4));
+    let span = (summary.first_unix_ms, summary.last_unix_ms);
+    assert_eq!(span, (Some(1001), Some(1004)));
     let stats = store.boot_stats().await.unwrap().remove(0);
     assert_eq!((stats.boot, stats.records, stats.events), (u64::MAX, 4, 1));
     assert_eq!((stats.first_sequence, stats.last_sequence), (1, 4));

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use drover_api::{CreateRollout, DeviceStatus, RolloutState, Stage, Strategy};
+use drover_api::{CreateRollout, DeviceStatus, Level, RolloutState, Stage, Strategy};
 use drover_bundle::VerifiedManifest;
+use drover_server::BrokerConfig;
 use drover_trust::{Assignment, DeviceId, Domain, Envelope, Role, SecretKey, TrustedRoot};
 use drover_wire::bitmap::Bitmap;
 use drover_wire::chunk::Chunk;
@@ -16,10 +17,11 @@ use drover_wire::message::{
 };
 use drover_wire::{limits, topic};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::support::{Fleet, PATIENCE, auto, enrolment, key, post, signed_bundle};
+use crate::support::{Fleet, PATIENCE, auto, baseline, enrolment, key, post, signed_bundle, wave};
 
 /// What a device hears.
 enum Heard {
@@ -46,8 +48,15 @@ impl Drop for Device {
 impl Device {
     async fn enrol(fleet: &Fleet, n: u8) -> Self {
         let token = fleet.tokens(auto(1)).await.remove(0);
+        let mut device = Self::claim(fleet, n, &token).await;
+        device.connected().await;
+        device
+    }
+
+    /// A device that has enrolled and tries to connect.
+    async fn claim(fleet: &Fleet, n: u8, token: &str) -> Self {
         let key = key(n);
-        let (body, _, _) = enrolment(&key, &token, &format!("device-{n}"));
+        let (body, _, _) = enrolment(&key, token, &format!("device-{n}"));
         let (status, reply) = post(format!("{}/v1/enroll", fleet.url()), None, body).await;
         assert_eq!(status, 200);
         let reply = EnrolReply::decode(&reply).unwrap();
@@ -63,16 +72,14 @@ impl Device {
                 }
             }
         });
-        let mut device = Self {
+        Self {
             id: DeviceId::of(&key.public()),
             key,
             root: fleet.root.clone(),
             client,
             packets,
             task,
-        };
-        device.connected().await;
-        device
+        }
     }
 
     /// Waits for the connection and subscribes.
@@ -265,7 +272,31 @@ fn everyone() -> CreateRollout {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_reaches_devices_in_stages() {
-    let mut fleet = Fleet::start().await;
+    roll_out_in_stages(Fleet::start().await).await;
+}
+
+/// The same with the broker that production uses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_reaches_devices_over_mosquitto() {
+    let Some(mosquitto) = Mosquitto::start() else {
+        println!("skipped: mosquitto is not installed");
+        return;
+    };
+    let fleet = Fleet::start_with(|config| {
+        config.broker = BrokerConfig::External {
+            host: "127.0.0.1".into(),
+            port: mosquitto.port,
+            username: None,
+            password: None,
+        };
+    });
+    roll_out_in_stages(fleet.await).await;
+}
+
+async fn roll_out_in_stages(mut fleet: Fleet) {
+    fleet
+        .until("the link", |c| c.broker().unwrap(), |b| b.connected)
+        .await;
     let mut first = Device::enrol(&fleet, 30).await;
     let mut second = Device::enrol(&fleet, 31).await;
     first.hello(0).await;
@@ -423,6 +454,114 @@ async fn a_broker_that_goes_away_costs_nothing() {
     let summary = fleet.operate(|c| c.observation_summaries()).await.unwrap();
     assert_eq!(summary[0].observations, 2);
     fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_waits_outside_until_it_is_approved() {
+    let fleet = Fleet::start().await;
+    let request = drover_api::CreateTokens {
+        approval: drover_api::Approval::Manual,
+        ..auto(1)
+    };
+    let token = fleet.tokens(request).await.remove(0);
+    let mut device = Device::claim(&fleet, 30, &token).await;
+    let waiting = fleet.operate(|c| c.device("device-30")).await.unwrap();
+    assert!(!waiting.approved);
+    fleet
+        .operate(|c| c.approve_device("device-30"))
+        .await
+        .unwrap();
+    device.connected().await;
+    device.say(batch([1])).await;
+    device.ack().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_shows_on_the_device_that_has_it() {
+    let fleet = Fleet::start().await;
+    let mut steady = Device::enrol(&fleet, 30).await;
+    let mut moved = Device::enrol(&fleet, 31).await;
+    let container = signed_bundle(1);
+    let verified = VerifiedManifest::open(&container.envelope, &fleet.root).unwrap();
+    let bytes = container.encode().unwrap();
+    fleet
+        .operate(move |c| c.publish_release(&bytes))
+        .await
+        .unwrap();
+    assert!(fleet.operate(|c| c.drift()).await.unwrap().is_empty());
+    for (device, offset) in [(&mut steady, 0.0), (&mut moved, 0.4)] {
+        let body = Body::Profile(profile(*verified.digest(), offset));
+        device
+            .say(Up::Batch(Batch {
+                boot: 1,
+                records: vec![Record {
+                    sequence: 1,
+                    unix_ms: 1,
+                    body,
+                }],
+            }))
+            .await;
+        device.ack().await;
+    }
+    let drift = fleet.operate(|c| c.drift()).await.unwrap().remove(0);
+    assert_eq!((drift.model.as_str(), drift.devices.len()), ("pump", 2));
+    let level = |device: &Device| {
+        let mut devices = drift.devices.iter();
+        devices
+            .find(|d| d.device == device.id.as_str())
+            .unwrap()
+            .level
+    };
+    assert_eq!(level(&steady), Level::Stable, "{drift:#?}");
+    assert_eq!(level(&moved), Level::Alarm, "{drift:#?}");
+    let stats = fleet.operate(|c| c.data_stats()).await.unwrap();
+    assert!(stats.iter().all(|s| s.profiles == 1 && s.records == 1));
+}
+
+/// An encoded profile of a sensor whose values lie higher by `offset`.
+fn profile(bundle: [u8; 32], offset: f32) -> Vec<u8> {
+    let baseline = baseline();
+    let schema = Sha256::digest(baseline.encode().unwrap()).into();
+    let mut sketcher = drover_sketch::Sketcher::new(&baseline, schema, bundle, 1_000_000);
+    for n in 0..4000 {
+        sketcher.observe(0, wave(n) + offset).unwrap();
+        sketcher.count_window();
+    }
+    sketcher.close(1_060_000).encode().unwrap()
+}
+
+/// A broker of its own process, ended with the test.
+struct Mosquitto {
+    process: std::process::Child,
+    port: u16,
+}
+
+impl Mosquitto {
+    fn start() -> Option<Self> {
+        let port = {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            free.local_addr().unwrap().port()
+        };
+        // Without a configuration it listens on loopback only and lets everybody in.
+        for program in ["mosquitto", "/usr/sbin/mosquitto"] {
+            let mut command = std::process::Command::new(program);
+            command.args(["-p", &port.to_string()]);
+            command.stdout(std::process::Stdio::null());
+            command.stderr(std::process::Stdio::null());
+            if let Ok(process) = command.spawn() {
+                return Some(Self { process, port });
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// The broker's own door: another client id, a foreign topic, no password.

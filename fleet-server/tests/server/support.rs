@@ -11,6 +11,7 @@ use drover_bundle::manifest::{
 };
 use drover_bundle::{Container, DType};
 use drover_server::{Config, Server};
+use drover_sketch::{Baseline, FeatureBaseline};
 use drover_trust::{Domain, Envelope, Role, RoleKeys, Root, SecretKey, TrustedRoot, keyfile};
 use drover_wire::enrol::{EnrolRequest, REQUEST_PROOF_DOMAIN};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -37,6 +38,11 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    /// Starts a server whose configuration is `change`d.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let role = |role, keys: &[u8]| RoleKeys {
             role,
@@ -54,7 +60,7 @@ impl Fleet {
             ],
         };
         let envelope = Envelope::signed(root.encode().unwrap(), Domain::Root, &key(ROOT));
-        let config = Config {
+        let mut config = Config {
             data_dir: dir.path().join("data"),
             root: dir.path().join("root"),
             fleet_key: dir.path().join("fleet.key"),
@@ -65,6 +71,7 @@ impl Fleet {
             plan_interval_ms: 50,
             ..Config::default()
         };
+        change(&mut config);
         std::fs::write(&config.root, envelope.encode().unwrap()).unwrap();
         std::fs::write(&config.fleet_key, keyfile::format(Role::Fleet, &key(FLEET))).unwrap();
         let server = drover_server::start(config.clone()).await.unwrap();
@@ -197,12 +204,31 @@ pub(crate) async fn post(url: String, token: Option<String>, body: Vec<u8>) -> (
     tokio::task::spawn_blocking(send).await.unwrap()
 }
 
+/// What one channel looked like in training.
+pub(crate) fn baseline() -> Baseline {
+    let values: Vec<f32> = (0..4000u32).map(wave).collect();
+    Baseline::new(vec![
+        FeatureBaseline::from_values("a", &values, 16).unwrap(),
+    ])
+    .unwrap()
+}
+
+/// A sensor without drift, uniform between 0 and 1.
+pub(crate) fn wave(n: u32) -> f32 {
+    f32::from(u16::try_from(n * 7919 % 1009).unwrap()) / 1009.0
+}
+
 /// A bundle of some chunks, signed by the given keys.
 pub(crate) fn bundle(counter: u64, signers: &[u8]) -> Container {
     let model: Vec<u8> = (0..40_000u32).map(|i| (i % 251) as u8).collect();
     let (files, chunking, payload) = drover_bundle::container::pack(vec![
         ("model.onnx".into(), FileRole::Model, model),
         ("golden.bin".into(), FileRole::Golden, vec![8; 100]),
+        (
+            "baseline.bin".into(),
+            FileRole::Baseline,
+            baseline().encode().unwrap(),
+        ),
     ]);
     let tensor = |name: &str| TensorSpec {
         name: name.into(),

@@ -77,7 +77,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("drover-data"),
-            root: PathBuf::from("keys/root.signed"),
+            root: PathBuf::from("keys/root.drover-root"),
             fleet_key: PathBuf::from("keys/fleet.key"),
             http_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             mqtt_listen: SocketAddr::from(([127, 0, 0, 1], 1883)),

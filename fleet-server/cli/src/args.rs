@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{bundle, keys};
+use crate::{broker, bundle, data, device, drift, event, keys, release, rollout, serve};
 
 /// Puts quantised models on fleets of boards and keeps them right.
 #[derive(Debug, Parser)]
@@ -47,9 +47,34 @@ pub(crate) enum Command {
     /// Make and look at keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Run the fleet's server until it is asked to stop
+    Serve(serve::Serve),
     /// Build, sign, verify and look at bundles
     #[command(subcommand)]
     Bundle(bundle::Bundle),
+    /// Publish and list releases
+    #[command(subcommand)]
+    Release(release::Release),
+    /// Enrol, list and approve devices
+    #[command(subcommand)]
+    Device(device::Device),
+    /// Put releases on devices, stage by stage
+    #[command(subcommand)]
+    Rollout(rollout::Rollout),
+    /// See how far live data have moved from the training data
+    #[command(subcommand)]
+    Drift(drift::Drift),
+    /// See, stop and start the server's broker
+    #[command(subcommand)]
+    Broker(broker::Broker),
+    /// See what happened in the fleet
+    #[command(subcommand)]
+    Event(event::Event),
+    /// See what devices have sent
+    #[command(subcommand)]
+    Data(data::Data),
+    /// Print the OpenAPI description of the server's REST interface
+    Openapi,
     /// Print a completion script for a shell
     Completions {
         /// Which shell

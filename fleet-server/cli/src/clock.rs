@@ -17,6 +17,11 @@ pub(crate) fn show_s(unix_s: u64) -> String {
     timestamp.map_or_else(|| format!("@{unix_s}"), |t| t.to_string())
 }
 
+/// The same for milliseconds since 1970; `never` when there is no such time.
+pub(crate) fn show_ms(unix_ms: Option<u64>) -> String {
+    unix_ms.map_or_else(|| "never".to_owned(), |ms| show_s(ms / 1000))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,10 +5,12 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use drover_api::ApiError;
 use drover_bundle::BundleError;
 use drover_bundle::manifest::ManifestError;
 use drover_bundle::spec::SpecError;
 use drover_runtime::build::BuildError;
+use drover_server::ServerError;
 use drover_trust::{Role, TrustError};
 
 /// What every command gives.
@@ -79,6 +81,39 @@ pub(crate) enum CliError {
     /// A bundle that is refused.
     #[error("{} is refused", .path.display())]
     Bundle { path: PathBuf, source: BundleError },
+    /// A bundle that nobody has signed.
+    #[error("{} is not signed: sign it with `drover bundle sign`", .path.display())]
+    Unsigned { path: PathBuf },
+    /// No token to show to the server.
+    #[error(
+        "the server wants the operator's token: name its file with --token-file or \
+         DROVER_TOKEN_FILE; `drover serve` keeps it in its data folder as operator.token"
+    )]
+    NoToken,
+    /// A token file without a token.
+    #[error("{} holds no token", .path.display())]
+    EmptyToken { path: PathBuf },
+    /// The server does not do it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// A configuration file that does not parse; the source names line and key.
+    #[error("{} is not a configuration of the server", .path.display())]
+    Config {
+        path: PathBuf,
+        source: Box<toml::de::Error>,
+    },
+    /// The configuration cannot be written as text.
+    #[error("the configuration cannot be shown")]
+    ShowConfig(#[source] toml::ser::Error),
+    /// The server does not start, or ended.
+    #[error("the server does not run")]
+    Server(#[from] ServerError),
+    /// The process cannot do what a server needs.
+    #[error("this process cannot {0}")]
+    Process(&'static str, #[source] io::Error),
+    /// A rollout that stopped before its end.
+    #[error("rollout {id} is paused: {reason}")]
+    Paused { id: String, reason: String },
 }
 
 impl CliError {

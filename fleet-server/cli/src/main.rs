@@ -5,12 +5,22 @@
 //! from and written to files, never to the terminal.
 
 mod args;
+mod broker;
 mod bundle;
 mod clock;
+mod data;
+mod device;
+mod drift;
 mod error;
+mod event;
 mod file;
 mod keys;
+mod link;
 mod output;
+mod parse;
+mod release;
+mod rollout;
+mod serve;
 mod table;
 
 use std::process::ExitCode;
@@ -35,10 +45,20 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let out = Output::new(cli.global.json);
+    let global = &cli.global;
+    let out = Output::new(global.json);
     match cli.command {
         Command::Keys(command) => keys::run(command, &out),
+        Command::Serve(args) => serve::run(&args, &out),
         Command::Bundle(command) => bundle::run(command, &out),
+        Command::Release(command) => release::run(command, global, &out),
+        Command::Device(command) => device::run(command, global, &out),
+        Command::Rollout(command) => rollout::run(command, global, &out),
+        Command::Drift(command) => drift::run(command, global, &out),
+        Command::Broker(command) => broker::run(command, global, &out),
+        Command::Event(command) => event::run(command, global, &out),
+        Command::Data(command) => data::run(command, global, &out),
+        Command::Openapi => out.text(&drover_server::openapi_json()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "drover", &mut script);

@@ -33,6 +33,20 @@ impl Output {
         }
     }
 
+    /// A result that takes several tables, with an empty line between them.
+    pub(crate) fn show_all(
+        &self,
+        value: &impl Serialize,
+        tables: impl FnOnce() -> Vec<Table>,
+    ) -> Result<()> {
+        if self.json {
+            return self.json(value);
+        }
+        let tables = tables();
+        let texts: Vec<String> = tables.iter().map(|t| t.render(self.terminal)).collect();
+        self.text(&texts.join("\n"))
+    }
+
     /// A result whose form for people is lines of text.
     pub(crate) fn show_lines(
         &self,
@@ -62,5 +76,23 @@ impl Output {
     fn json(&self, value: &impl Serialize) -> Result<()> {
         let text = serde_json::to_string(value);
         self.text(&text.map_err(|e| CliError::Stdout(e.into()))?)
+    }
+}
+
+/// The word that stands for `value` in JSON, for enums without data.
+pub(crate) fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+/// `a=1,b=2`, or `-` for none.
+pub(crate) fn labels(labels: &std::collections::BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    match pairs.is_empty() {
+        true => "-".to_owned(),
+        false => pairs.join(","),
     }
 }

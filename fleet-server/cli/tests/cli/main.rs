@@ -7,3 +7,4 @@ mod bundle;
 mod drover;
 mod help;
 mod keys;
+mod server;

@@ -1,0 +1,155 @@
+//! `drover device`: claim tokens, and the devices that enrolled with them.
+
+use clap::{Args, Subcommand};
+use drover_api::{Approval, CreateTokens, Phase};
+
+use crate::args::Global;
+use crate::error::Result;
+use crate::output::{Output, labels};
+use crate::table::Table;
+use crate::{clock, link, parse};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// Make claim tokens, each of which enrols one device; they are shown only once
+    Token(Token),
+    /// List devices
+    List,
+    /// Show one device
+    Show {
+        /// Identity or name
+        device: String,
+    },
+    /// Let a waiting device take part
+    Approve {
+        /// Identity or name
+        device: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// How many
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    count: u32,
+    /// How long they can be used, such as 90s, 15m, 2h or 7d
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse::duration_secs)]
+    ttl: u64,
+    /// Label for the devices that use them, such as site=oslo; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse::label)]
+    labels: Vec<(String, String)>,
+    /// Let each device wait until an operator approves it
+    #[arg(long)]
+    manual_approval: bool,
+}
+
+pub(crate) fn run(command: Device, global: &Global, out: &Output) -> Result<()> {
+    let client = link::client(global)?;
+    match command {
+        Device::Token(args) => {
+            let tokens = client.create_tokens(&CreateTokens {
+                count: args.count,
+                ttl_secs: args.ttl,
+                approval: match args.manual_approval {
+                    true => Approval::Manual,
+                    false => Approval::Auto,
+                },
+                labels: args.labels.into_iter().collect(),
+            })?;
+            out.show_lines(&tokens, || {
+                tokens.iter().map(|t| format!("{}\n", t.token)).collect()
+            })
+        }
+        Device::List => {
+            let devices = client.devices()?;
+            out.show(&devices, || list(&devices))
+        }
+        Device::Show { device } => {
+            let device = client.device(&device)?;
+            out.show(&device, || show(&device))
+        }
+        Device::Approve { device } => {
+            let device = client.approve_device(&device)?;
+            out.show_lines(&device, || format!("{} takes part now", device.id))
+        }
+    }
+}
+
+fn list(devices: &[drover_api::Device]) -> Table {
+    let header = [
+        "ID",
+        "NAME",
+        "MODEL",
+        "STATE",
+        "SEEN",
+        "OBSERVATIONS",
+        "LABELS",
+    ];
+    let mut table = Table::new(&header, "no devices; enrol one with a token");
+    for d in devices {
+        table.row([
+            d.id.clone(),
+            name(&d.name),
+            running(d),
+            state(d),
+            clock::show_ms(d.last_seen_unix_ms),
+            d.observations.to_string(),
+            labels(&d.labels),
+        ]);
+    }
+    table
+}
+
+fn show(d: &drover_api::Device) -> Table {
+    let mut table = Table::pairs();
+    table.pair("id", &d.id);
+    table.pair("name", name(&d.name));
+    table.pair("labels", labels(&d.labels));
+    table.pair("approved", if d.approved { "yes" } else { "no, waiting" });
+    table.pair("enrolled", clock::show_s(d.enrolled_unix_s));
+    table.pair("seen", clock::show_ms(d.last_seen_unix_ms));
+    table.pair("architecture", &d.arch);
+    table.pair("agent", &d.agent_version);
+    table.pair("memory", format!("{} bytes", d.memory_bytes));
+    let (accepted, wanted) = (d.assignment_accepted, d.assignment_wanted);
+    table.pair(
+        "assignment",
+        format!("{accepted} accepted, {wanted} wanted"),
+    );
+    table.pair("model", running(d));
+    if let Some(active) = &d.active {
+        table.pair("digest", &active.digest);
+    }
+    table.pair("state", state(d));
+    table.pair("observations", d.observations);
+    table
+}
+
+fn name(name: &str) -> String {
+    match name {
+        "" => "-".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn running(device: &drover_api::Device) -> String {
+    match &device.active {
+        Some(active) => format!("{}@{}", active.name, active.version),
+        None => "-".to_owned(),
+    }
+}
+
+fn state(device: &drover_api::Device) -> String {
+    if !device.approved {
+        return "waiting for approval".to_owned();
+    }
+    match &device.phase {
+        Phase::Unknown => "unknown".to_owned(),
+        Phase::Idle => "idle".to_owned(),
+        Phase::Fetching { have, total, .. } => format!("fetching {have}/{total}"),
+        Phase::Staged { .. } => "staged".to_owned(),
+        Phase::Trial { .. } => "trial".to_owned(),
+        Phase::Committed { .. } => "committed".to_owned(),
+        Phase::Failed { step, detail, .. } => format!("failed at {step}: {detail}"),
+    }
+}

@@ -1,0 +1,118 @@
+//! `drover serve`: runs the server until SIGTERM or SIGINT.
+//!
+//! Standard output gets one line, when the server is ready; its log goes to standard error.
+
+mod config;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use drover_server::{BrokerConfig, Config, Server};
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::error::{CliError, Result};
+use crate::output::Output;
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Folder for everything the server keeps
+    #[arg(long, value_name = "DIR", env = "DROVER_DATA")]
+    data: Option<PathBuf>,
+    /// Root metadata of the fleet
+    #[arg(long, value_name = "FILE", env = "DROVER_ROOT")]
+    root: Option<PathBuf>,
+    /// Secret key of the fleet role
+    #[arg(long, value_name = "FILE", env = "DROVER_FLEET_KEY")]
+    fleet_key: Option<PathBuf>,
+    /// Address of the REST interface; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", env = "DROVER_HTTP")]
+    http: Option<SocketAddr>,
+    /// Address of the embedded broker; port 0 takes a free one
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "DROVER_MQTT",
+        conflicts_with = "broker"
+    )]
+    mqtt: Option<SocketAddr>,
+    /// Use this broker instead of the embedded one
+    #[arg(long, value_name = "HOST:PORT", env = "DROVER_BROKER", value_parser = config::broker)]
+    broker: Option<(String, u16)>,
+    /// Configuration file, in TOML; flags and environment overrule it
+    #[arg(long, value_name = "FILE", env = "DROVER_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print the configuration that results, and end
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    http: String,
+    mqtt: String,
+    token_file: PathBuf,
+}
+
+pub(crate) fn run(args: &Serve, out: &Output) -> Result<()> {
+    let config = config::resolve(args)?;
+    if args.print_config {
+        let text = config::to_toml(&config)?;
+        return out.show_lines(&config::without_secrets(config), || text);
+    }
+    let filter = EnvFilter::try_from_env("DROVER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    let runtime = tokio::runtime::Runtime::new();
+    let runtime = runtime.map_err(|e| CliError::Process("start its threads", e))?;
+    runtime.block_on(serve(config, out))
+}
+
+async fn serve(config: Config, out: &Output) -> Result<()> {
+    // Asked for before the server starts, so that a signal during the start is not lost.
+    let mut stop = [
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    ];
+    let token_file = config.data_dir.join("operator.token");
+    let external = match &config.broker {
+        BrokerConfig::Embedded => None,
+        BrokerConfig::External { host, port, .. } => Some(format!("{host}:{port}")),
+    };
+    let mut server = drover_server::start(config).await?;
+    let ready = Ready {
+        http: server.http_addr().to_string(),
+        mqtt: mqtt(&server, external),
+        token_file,
+    };
+    out.show_lines(&ready, || {
+        format!(
+            "ready: REST at http://{}, MQTT at {}, operator's token in {}",
+            ready.http,
+            ready.mqtt,
+            ready.token_file.display()
+        )
+    })?;
+    let [terminate, interrupt] = &mut stop;
+    let ended = tokio::select! {
+        ended = server.wait() => ended,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    server.shutdown().await;
+    Ok(ended?)
+}
+
+fn listen(kind: SignalKind) -> Result<Signal> {
+    signal(kind).map_err(|e| CliError::Process("listen for signals", e))
+}
+
+fn mqtt(server: &Server, external: Option<String>) -> String {
+    let embedded = server.broker_addr().map(|a| a.to_string());
+    external.or(embedded).unwrap_or_default()
+}

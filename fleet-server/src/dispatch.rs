@@ -66,17 +66,23 @@ impl Core {
         };
         if accepted > wanted.sequence {
             // This server lost assignments that it made: it must count on above them.
-            let sign = self.signer(device, String::new());
-            wanted = self.store.reassign(device.as_str(), accepted, sign).await?;
+            wanted = self.renew(device, accepted).await?;
         }
         if accepted == wanted.sequence || !(said_hello || self.may_resend(device)) {
             return Ok(());
         }
         if wanted.expires_unix_s < clock::unix_s() {
-            let sign = self.signer(device, String::new());
-            wanted = self.store.reassign(device.as_str(), 0, sign).await?;
+            wanted = self.renew(device, 0).await?;
         }
         self.send_assignment(device, wanted).await
+    }
+
+    /// A new assignment of what a device is to run anyway.
+    async fn renew(&self, device: &DeviceId, at_least: u64) -> Result<Assigned, ServerError> {
+        let rollout = self.store.target_rollout(device.as_str()).await?;
+        let rollout = rollout.map_or(String::new(), |id| format!("r{id}"));
+        let sign = self.signer(device, rollout);
+        self.store.reassign(device.as_str(), at_least, sign).await
     }
 
     /// Sends an assignment.

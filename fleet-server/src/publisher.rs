@@ -15,6 +15,7 @@ use drover_wire::bitmap::Bitmap;
 use drover_wire::chunk::Chunk;
 use drover_wire::topic;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::clock;
 use crate::data_dir::DataDir;
@@ -38,7 +39,8 @@ struct Request {
 /// Each bundle's task, and what every device has asked for.
 #[derive(Default)]
 pub(crate) struct Publishers {
-    tasks: Mutex<HashMap<[u8; 32], mpsc::Sender<Request>>>,
+    senders: Mutex<HashMap<[u8; 32], mpsc::Sender<Request>>>,
+    tasks: Mutex<JoinSet<()>>,
     listening: Listening,
 }
 
@@ -55,11 +57,12 @@ impl Publishers {
             device: device.to_string(),
             missing: missing.clone(),
         };
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = tasks.entry(release.digest).or_insert_with(|| {
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = senders.entry(release.digest).or_insert_with(|| {
             let (sender, requests) = mpsc::channel(QUEUE);
             let task = Task::new(core, release.clone(), self.listening.clone());
-            tokio::spawn(task.run(requests));
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            tasks.spawn(task.run(requests));
             sender
         });
         if sender.try_send(request).is_err() {
@@ -76,10 +79,13 @@ impl Publishers {
         listening.retain(|(d, _), _| d != device.as_str());
     }
 
-    /// Ends all tasks.
-    pub(crate) fn close(&self) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.clear();
+    /// Ends all tasks and waits until they are gone.
+    pub(crate) async fn close(&self) {
+        let mut tasks = {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tasks)
+        };
+        tasks.shutdown().await;
     }
 }
 

@@ -45,8 +45,8 @@ pub async fn start(config: Config) -> Result<Server, ServerError> {
     let listener = listen(config.http_listen).await?;
     let http = listener.local_addr().unwrap_or(config.http_listen);
     let store = Store::open(&data.database(), identity.fleet()).await?;
-    let broker = broker(&config, &store).await?;
     let operator_token = data.operator_token()?;
+    let broker = broker(&config, &store).await?;
 
     let metrics = Arc::new(Metrics::default());
     let (sender, incoming) = mpsc::channel(INCOMING);
@@ -133,7 +133,7 @@ impl Server {
             tracing::warn!("requests were cut off");
         }
         self.tasks.shutdown().await;
-        self.core.publishers.close();
+        self.core.publishers.close().await;
         if self.core.broker.local_addr().is_some()
             && let Err(error) = self.core.broker.stop().await
         {

@@ -108,6 +108,16 @@ impl EmbeddedBroker {
     }
 }
 
+impl Drop for EmbeddedBroker {
+    /// A server that is dropped, or that fails to start, leaves no broker behind.
+    fn drop(&mut self) {
+        if let Some(Running { shutdown, task }) = self.running.get_mut().take() {
+            shutdown.shutdown();
+            task.abort();
+        }
+    }
+}
+
 impl Broker for EmbeddedBroker {
     fn kind(&self) -> BrokerKind {
         BrokerKind::Embedded

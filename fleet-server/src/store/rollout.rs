@@ -286,6 +286,15 @@ impl Store {
         Ok(assigned)
     }
 
+    /// The newest rollout that made something of what a device is to run.
+    pub(crate) async fn target_rollout(&self, device: &str) -> Result<Option<i64>> {
+        let newest = sqlx::query_scalar("SELECT max(rollout) FROM target WHERE device = ?")
+            .bind(device)
+            .fetch_one(&self.reader)
+            .await?;
+        Ok(newest)
+    }
+
     /// The assignment that a device should follow.
     pub(crate) async fn assignment(&self, device: &str) -> Result<Option<Assigned>> {
         let row: Option<(i64, Option<Vec<u8>>, i64)> = sqlx::query_as(

@@ -352,6 +352,11 @@ async fn roll_out_in_stages(mut fleet: Fleet) {
     let status = status.devices.into_iter().map(|d| d.status);
     assert!(status.into_iter().all(|s| s == DeviceStatus::Committed));
 
+    // A device that knows more than the server gets an assignment above what it knows.
+    other.hello(7).await;
+    let renewed = other.assignment(7).await;
+    assert_eq!((renewed.sequence, renewed.rollout.as_str()), (8, "r1"));
+
     // A device that comes later gets the current target.
     let mut late = Device::enrol(&fleet, 32).await;
     late.hello(0).await;

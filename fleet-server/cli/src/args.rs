@@ -31,11 +31,18 @@ pub(crate) struct Global {
         global = true,
         value_name = "URL",
         env = "DROVER_SERVER",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:8080"
     )]
     pub(crate) server: String,
     /// File with the operator's token; `drover serve` writes one into its data folder
-    #[arg(long, global = true, value_name = "FILE", env = "DROVER_TOKEN_FILE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "DROVER_TOKEN_FILE",
+        hide_env_values = true
+    )]
     pub(crate) token_file: Option<PathBuf>,
     /// Print JSON for machines, one value per line
     #[arg(long, global = true)]

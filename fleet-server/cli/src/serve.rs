@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Serve, out: &Output) -> Result<()> {
         let text = config::to_toml(&config)?;
         return out.show_lines(&config::without_secrets(config), || text);
     }
-    let filter = EnvFilter::try_from_env("DROVER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = log_filter()?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -71,6 +71,16 @@ pub(crate) fn run(args: &Serve, out: &Output) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new();
     let runtime = runtime.map_err(|e| CliError::Process("start its threads", e))?;
     runtime.block_on(serve(config, out))
+}
+
+fn log_filter() -> Result<EnvFilter> {
+    const VARIABLE: &str = "DROVER_LOG";
+    let text = std::env::var(VARIABLE).unwrap_or_else(|_| "info".into());
+    EnvFilter::try_new(&text).map_err(|error| {
+        CliError::Usage(format!(
+            "{VARIABLE}={text:?} is no filter: {error}; write a level, such as info or debug"
+        ))
+    })
 }
 
 async fn serve(config: Config, out: &Output) -> Result<()> {

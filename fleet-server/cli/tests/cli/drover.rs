@@ -31,13 +31,14 @@ impl Run {
 
 /// Runs `drover` with `args`, in an environment without variables of ours.
 pub(crate) fn drover<A: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = A>) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_drover"))
-        .args(args)
-        .env_remove("DROVER_SERVER")
-        .env_remove("DROVER_TOKEN_FILE")
-        .env_remove("SOURCE_DATE_EPOCH")
-        .output()
-        .expect("the program starts");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_drover"));
+    command.args(args).env_remove("SOURCE_DATE_EPOCH");
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("DROVER_") {
+            command.env_remove(name);
+        }
+    }
+    let output = command.output().expect("the program starts");
     ended(&output)
 }
 

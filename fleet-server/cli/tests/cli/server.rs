@@ -183,6 +183,9 @@ fn a_server_is_asked_and_stops_when_told() {
             .contains("pump-anomaly@1.0.0")
     );
     assert!(server.ask(["rollout", "list"]).ok().starts_with(id));
+    // Nobody matches, so there is nothing left to wait for.
+    let watched = server.ask(["rollout", "status", id, "--watch"]).ok();
+    assert!(watched.contains("completed: stage"), "{watched}");
     let message = server
         .ask(["rollout", "create", "--release", "no@1"])
         .refused();
@@ -271,5 +274,16 @@ fn flags_overrule_the_file_and_typos_are_named() {
     assert!(
         message.contains("http_listn") && message.contains("line 2"),
         "{message}"
+    );
+}
+
+#[test]
+fn the_readme_shows_the_defaults() {
+    let shown = drover(["serve", "--print-config"]).ok();
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    assert!(
+        readme.contains(&format!("```toml\n{shown}```\n")),
+        "README.md lacks:\n{shown}"
     );
 }

@@ -1,8 +1,8 @@
 //! Serves the local socket.
 //!
 //! The socket is made under another name and then renamed into place, so that it is never
-//! there without its mode, and so that one left over by a killed agent is replaced. One
-//! task per application; a line that is too long ends its connection.
+//! there without its mode, and so that one left over by a killed agent is replaced. Two
+//! tasks per application, one for each direction.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -122,6 +122,8 @@ async fn attend(stream: UnixStream, desk: Arc<Desk>) {
 async fn read_requests(read: OwnedReadHalf, requests: mpsc::Sender<Result<Request, String>>) {
     let mut read = BufReader::new(read);
     let mut line = Vec::new();
+    // The rest of a line that is refused already.
+    let mut skipping = false;
     loop {
         line.clear();
         match (&mut read)
@@ -132,13 +134,16 @@ async fn read_requests(read: OwnedReadHalf, requests: mpsc::Sender<Result<Reques
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
-        let whole = line.ends_with(b"\n");
-        let request = if whole || (line.len() as u64) < LINE_MAX {
-            parse(&line)
-        } else {
+        let too_long = !line.ends_with(b"\n") && line.len() as u64 == LINE_MAX;
+        if std::mem::replace(&mut skipping, too_long) {
+            continue;
+        }
+        let request = if too_long {
             Err(format!("a line is longer than {LINE_MAX} bytes"))
+        } else {
+            parse(&line)
         };
-        if requests.send(request).await.is_err() || !whole {
+        if requests.send(request).await.is_err() {
             return;
         }
     }

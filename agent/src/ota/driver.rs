@@ -60,6 +60,7 @@ pub(super) fn start(parts: Parts, host: Arc<dyn ModelHost>) -> Result<Started, O
     };
     let jobs = jobs::start(library.clone(), host, parts.sender).map_err(OtaError::Thread)?;
     let stored = parts.journal.with(|j| j.load_state(CELL))?;
+    let lost = parts.journal.with(|j| j.salvage().corrupt_records);
     let (durable, damage) = match stored.as_deref().map(Durable::decode) {
         None => (Durable::default(), None),
         Some(Ok(durable)) => (durable, None),
@@ -91,6 +92,9 @@ pub(super) fn start(parts: Parts, host: Arc<dyn ModelHost>) -> Result<Started, O
     driver.note(message::Event::Started {
         agent_version: env!("CARGO_PKG_VERSION").into(),
     });
+    if lost > 0 {
+        driver.note(message::Event::Salvaged { lost });
+    }
     if let Some(error) = damage {
         tracing::error!(%error, "the stored update state is not readable; starting without it");
         driver.note(message::Event::Salvaged { lost: 1 });

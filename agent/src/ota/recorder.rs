@@ -15,9 +15,9 @@ use super::{Input, SharedJournal};
 use crate::clock;
 
 /// Longest time that a record waits for the disk, in milliseconds.
-pub const FLUSH_MS: u64 = 200;
+const FLUSH_MS: u64 = 200;
 /// Records that wait for the disk at most.
-pub const FLUSH_RECORDS: u64 = 64;
+const FLUSH_RECORDS: u64 = 64;
 
 /// Why a record was not taken.
 #[derive(Debug, thiserror::Error)]

@@ -1,1 +1,474 @@
-//! The driver over a journal in memory and a host that only notes what it is told.
+//! The driver over real journals and a host that only notes what it is told.
+
+use std::path::Path;
+use std::time::Duration;
+
+use drover_agent_store::{MemJournal, OutboxQuota, SledJournal, SledOptions, StoreError};
+use drover_bundle::{
+    Channel, DType, Decision, FileRole, GoldenCase, GoldenVectors, InputSpec, Manifest,
+    Normalisation, OutputSpec, Requires, Scoring, Tensor, TensorSpec, Tolerance, Window, container,
+};
+use drover_trust::{AssignedBundle, Assignment, Domain, Envelope, Role, RoleKeys, Root, SecretKey};
+use drover_wire::chunk::Chunk;
+use drover_wire::message::{Ack, Addressed, Body, Down, Event, Phase, Record};
+use tokio::sync::Semaphore;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn key(n: u8) -> SecretKey {
+    SecretKey::from_seed(&[n; 32])
+}
+
+fn device() -> DeviceId {
+    DeviceId::of(&key(30).public())
+}
+
+fn root() -> TrustedRoot {
+    let role = |role, n| RoleKeys {
+        role,
+        threshold: 1,
+        keys: vec![key(n).public()],
+    };
+    let root = Root {
+        version: 1,
+        fleet: "test".into(),
+        created_unix_s: 0,
+        roles: vec![
+            role(Role::Root, 1),
+            role(Role::Release, 2),
+            role(Role::Fleet, 3),
+        ],
+    };
+    let envelope = Envelope::signed(root.encode().unwrap(), Domain::Root, &key(1));
+    TrustedRoot::self_signed(envelope).unwrap()
+}
+
+struct Bundle {
+    digest: Digest,
+    manifest: Manifest,
+    envelope: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+fn bundle(counter: u64) -> Bundle {
+    let tensor = |x: f32| Tensor::from_f32(vec![1, 2], &[x, x]).unwrap();
+    let golden = GoldenVectors {
+        cases: vec![GoldenCase {
+            input: tensor(1.0),
+            output: tensor(2.0),
+        }],
+    };
+    let model: Vec<u8> = (0..20_000u32)
+        .map(|n| (n % 251) as u8 ^ counter as u8)
+        .collect();
+    let (files, chunking, payload) = container::pack(vec![
+        ("model.onnx".into(), FileRole::Model, model),
+        (
+            "golden.bin".into(),
+            FileRole::Golden,
+            golden.encode().unwrap(),
+        ),
+        ("baseline.bin".into(), FileRole::Baseline, vec![5; 10]),
+    ]);
+    let spec = |name: &str| TensorSpec {
+        name: name.into(),
+        dtype: DType::F32,
+        shape: vec![1, 2],
+    };
+    let manifest = Manifest {
+        name: "pump".into(),
+        version: format!("{counter}.0.0"),
+        counter,
+        security_epoch: 0,
+        created_unix_s: 0,
+        description: String::new(),
+        files,
+        chunking,
+        requires: Requires {
+            engine: "tract".into(),
+            arch: vec![],
+            memory_bytes: 0,
+        },
+        input: InputSpec {
+            tensor: spec("x"),
+            channels: vec![Channel {
+                name: "a".into(),
+                unit: String::new(),
+            }],
+            window: Window { rows: 2, stride: 1 },
+            normalisation: Normalisation::None,
+            quantisation: None,
+        },
+        output: OutputSpec {
+            tensor: spec("y"),
+            quantisation: None,
+            scoring: Scoring::First,
+            decision: Decision::None,
+        },
+        tolerance: Tolerance::RangeFraction(0.1),
+    };
+    let signed = Envelope::signed(manifest.encode().unwrap(), Domain::Manifest, &key(2));
+    let verified = drover_bundle::VerifiedManifest::open(&signed, &root()).unwrap();
+    Bundle {
+        digest: *verified.digest(),
+        manifest,
+        envelope: signed.encode().unwrap(),
+        payload,
+    }
+}
+
+/// Notes its calls; every trial passes at once.
+struct Host {
+    calls: Arc<Mutex<Vec<String>>>,
+    reports: HostReports,
+}
+
+impl Host {
+    fn note(&self, what: &str, digest: &Digest) {
+        let call = format!("{what} {:02x}", digest[0]);
+        self.calls.lock().unwrap().push(call);
+    }
+}
+
+impl ModelHost for Host {
+    fn load_committed(&self, bundle: BundleFiles) -> Result<(), LoadFailure> {
+        assert_eq!(bundle.baseline, Some(vec![5; 10]));
+        self.note("committed", bundle.digest());
+        Ok(())
+    }
+
+    fn load_candidate(&self, bundle: BundleFiles) -> Result<(), LoadFailure> {
+        assert_eq!(bundle.model.len(), 20_000);
+        assert_eq!(bundle.golden.cases.len(), 1);
+        self.note("candidate", bundle.digest());
+        Ok(())
+    }
+
+    fn start_trial(&self, digest: &Digest) {
+        self.note("trial", digest);
+        self.reports.trial_passed(*digest);
+    }
+
+    fn activate(&self, digest: &Digest) {
+        self.note("activate", digest);
+    }
+
+    fn deactivate(&self) {
+        self.note("deactivate", &[0; 32]);
+    }
+
+    fn drop_candidate(&self) {
+        self.note("drop", &[0; 32]);
+    }
+}
+
+/// A running agent with the test as its server.
+struct World {
+    driver: Option<Driver>,
+    ends: LinkEnds,
+    recorder: Recorder,
+    calls: Arc<Mutex<Vec<String>>>,
+    permits: Arc<Semaphore>,
+    bundles: Vec<Bundle>,
+    assignment: Option<Vec<u8>>,
+    /// Every record that came, with its boot.
+    stored: Vec<(u64, Record)>,
+}
+
+impl World {
+    fn start(journal: Box<dyn Journal>) -> Self {
+        let prepared = Prepared::open(journal).unwrap();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let host = Arc::new(Host {
+            calls: Arc::clone(&calls),
+            reports: prepared.reports(),
+        });
+        let recorder = prepared.recorder();
+        let options = Options {
+            device: device(),
+            root: root(),
+            platform: Platform {
+                agent_version: "0".into(),
+                arch: "arm".into(),
+                memory_bytes: 1,
+                model_memory_bytes: 1,
+                engines: vec!["tract".into()],
+            },
+            timing: Timing::default(),
+            outbox: OutboxConfig::default(),
+        };
+        let mut driver = prepared.start(options, host).unwrap();
+        let ends = driver.link_ends().unwrap();
+        assert!(driver.link_ends().is_none());
+        Self {
+            driver: Some(driver),
+            ends,
+            recorder,
+            calls,
+            permits: Arc::new(Semaphore::new(1000)),
+            bundles: Vec::new(),
+            assignment: None,
+            stored: Vec::new(),
+        }
+    }
+
+    fn assign(&mut self, sequence: u64, bundle: Bundle) {
+        let assignment = Assignment {
+            fleet: "test".into(),
+            device: device(),
+            sequence,
+            nonce: [0; 16],
+            rollout: String::new(),
+            bundles: vec![AssignedBundle {
+                name: bundle.manifest.name.clone(),
+                digest: bundle.digest,
+                counter: bundle.manifest.counter,
+                total_bytes: bundle.manifest.total_bytes(),
+            }],
+            issued_unix_s: 0,
+            expires_unix_s: 1_000_000,
+        };
+        let payload = assignment.encode().unwrap();
+        let envelope = Envelope::signed(payload, Domain::Assignment, &key(3));
+        self.assignment = Some(envelope.encode().unwrap());
+        self.bundles.push(bundle);
+    }
+
+    fn input(&self, input: Input) {
+        self.ends.input.send(input).unwrap();
+    }
+
+    fn say(&self, message: Down) {
+        let addressed = Addressed {
+            device: device().as_str().into(),
+            sent_unix_s: 1000,
+            message,
+        };
+        let payload = addressed.encode().unwrap();
+        let envelope = Envelope::signed(payload, Domain::Down, &key(3));
+        self.input(Input::Message {
+            bytes: envelope.encode().unwrap(),
+            permit: Arc::clone(&self.permits).try_acquire_owned().unwrap(),
+        });
+    }
+
+    fn answer(&mut self, message: Up) {
+        let find = |digest| self.bundles.iter().find(|b| b.digest == digest).unwrap();
+        match message {
+            Up::Hello(_) => {
+                if let Some(envelope) = self.assignment.clone() {
+                    self.say(Down::Assignment { envelope });
+                }
+            }
+            Up::WantManifest { digest } => {
+                let envelope = find(digest).envelope.clone();
+                self.say(Down::Manifest { digest, envelope });
+            }
+            Up::WantChunks { digest, missing } => {
+                let bundle = find(digest);
+                let size = bundle.manifest.chunking.chunk_bytes as usize;
+                let chunks: Vec<&[u8]> = bundle.payload.chunks(size).collect();
+                for index in missing.iter() {
+                    let bytes = chunks[index as usize];
+                    self.input(Input::Chunk {
+                        digest,
+                        bytes: Chunk { index, bytes }.encode(),
+                        permit: Arc::clone(&self.permits).try_acquire_owned().unwrap(),
+                    });
+                }
+            }
+            Up::Batch(batch) => {
+                let sequences = batch.records.iter().map(|r| r.sequence);
+                self.say(Down::Ack(Ack::of(batch.boot, sequences)));
+                let records = batch.records.into_iter();
+                self.stored.extend(records.map(|r| (batch.boot, r)));
+            }
+            Up::State(_) => {}
+        }
+    }
+
+    /// Answers what the agent says until `done`.
+    async fn serve_until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !done(self) {
+            let tick = tokio::time::timeout(Duration::from_millis(20), self.ends.outgoing.recv());
+            match tick.await {
+                Ok(Some(Outgoing::Publish(message))) => self.answer(message),
+                Ok(Some(Outgoing::Subscribe(_) | Outgoing::Unsubscribe(_))) | Err(_) => {}
+                Ok(None) => panic!("the driver ended before {what}"),
+            }
+            let now = tokio::time::Instant::now();
+            assert!(
+                now < deadline,
+                "{what}: {:?}, {:?}",
+                self.snapshot(),
+                self.calls()
+            );
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.driver.as_ref().unwrap().snapshot()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    fn is_committed(&self, digest: Digest) -> bool {
+        self.snapshot().state.phase == Phase::Committed { digest }
+    }
+
+    fn stop(&mut self) {
+        self.driver.take().unwrap().stop();
+    }
+
+    fn events(&self) -> Vec<Event> {
+        let event = |(_, record): &(u64, Record)| match &record.body {
+            Body::Event(event) => Some(event.clone()),
+            Body::Observation(_) | Body::Profile(_) => None,
+        };
+        self.stored.iter().filter_map(event).collect()
+    }
+}
+
+/// The threads of an earlier agent may hold the folder for a moment after its stop.
+fn open(path: &Path) -> Box<dyn Journal> {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        match SledJournal::open(path, SledOptions::default()) {
+            Ok((journal, _)) => return Box::new(journal),
+            Err(StoreError::Locked { .. }) if std::time::Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_update_runs_from_assignment_to_commit_and_is_told() {
+    let mut world = World::start(Box::new(MemJournal::new(OutboxQuota::default())));
+    assert_eq!(world.calls(), [""; 0]);
+    let bundle = bundle(1);
+    let digest = bundle.digest;
+    world.assign(1, bundle);
+    world.input(Input::Connected);
+    world
+        .serve_until("commit", |w| w.is_committed(digest))
+        .await;
+    world
+        .serve_until("an empty outbox", |w| {
+            w.snapshot().outbox_records == 0 && w.events().len() == 2
+        })
+        .await;
+    let events = world.events();
+    assert!(matches!(&events[0], Event::Started { .. }), "{events:?}");
+    assert!(matches!(&events[1], Event::Activated(r) if r.digest == digest));
+    let id = format!("{:02x}", digest[0]);
+    let wanted = ["candidate", "trial", "activate"].map(|call| format!("{call} {id}"));
+    world
+        .serve_until("activation", |w| w.calls() == wanted)
+        .await;
+    world.stop();
+}
+
+#[tokio::test]
+async fn after_a_restart_what_is_committed_runs_before_any_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = bundle(1);
+    let digest = first.digest;
+    let mut world = World::start(open(folder.path()));
+    world.assign(1, first);
+    world.input(Input::Connected);
+    world
+        .serve_until("commit", |w| w.is_committed(digest))
+        .await;
+    world.input(Input::Disconnected);
+    let disconnected = |w: &World| !w.snapshot().connected;
+    world.serve_until("disconnection", disconnected).await;
+    world.recorder.record(Body::Profile(vec![1, 2, 3])).unwrap();
+    world.stop();
+    drop(world);
+
+    let mut world = World::start(open(folder.path()));
+    assert_eq!(world.calls(), [format!("committed {:02x}", digest[0])]);
+    assert!(world.is_committed(digest));
+    // What the earlier start recorded offline arrives under its own number.
+    world.input(Input::Connected);
+    let profile = |w: &World| {
+        let body = Body::Profile(vec![1, 2, 3]);
+        w.stored
+            .iter()
+            .any(|(boot, r)| *boot == 1 && r.body == body)
+    };
+    world.serve_until("the old profile", profile).await;
+
+    // And the next update replaces it.
+    let second = bundle(2);
+    let digest = second.digest;
+    world.assign(2, second);
+    world.input(Input::Connected);
+    world
+        .serve_until("the second commit", |w| w.is_committed(digest))
+        .await;
+    world.stop();
+}
+
+#[tokio::test]
+async fn forged_messages_are_recorded_and_not_followed() {
+    let mut world = World::start(Box::new(MemJournal::new(OutboxQuota::default())));
+    world.input(Input::Connected);
+    let forged = Envelope::signed(vec![1, 2, 3], Domain::Down, &key(9));
+    world.input(Input::Message {
+        bytes: forged.encode().unwrap(),
+        permit: Arc::clone(&world.permits).try_acquire_owned().unwrap(),
+    });
+    let refused = |w: &World| {
+        let refused = |e: &Event| matches!(e, Event::Refused { .. });
+        w.events().iter().any(refused)
+    };
+    world.serve_until("the refusal", refused).await;
+    assert_eq!(world.snapshot().counters.refused, 1);
+    let returned = |w: &World| w.permits.available_permits() == 1000;
+    world.serve_until("the return of permits", returned).await;
+    world.stop();
+}
+
+#[tokio::test]
+async fn records_are_numbered_once_and_flushed_without_a_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::start(open(folder.path()));
+    let threads: Vec<_> = (0..4u8)
+        .map(|n| {
+            let recorder = world.recorder.clone();
+            std::thread::spawn(move || {
+                let record = |_| recorder.record(Body::Profile(vec![n; 8])).unwrap();
+                (0..100).map(record).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let mut numbers: Vec<u64> = threads
+        .into_iter()
+        .flat_map(|t| t.join().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 400);
+    world
+        .serve_until("all records", |w| w.snapshot().outbox_records >= 401)
+        .await;
+    world.stop();
+    drop(world);
+
+    let mut world = World::start(open(folder.path()));
+    world.input(Input::Connected);
+    let all = |w: &World| w.stored.iter().filter(|(boot, _)| *boot == 1).count() >= 401;
+    world.serve_until("all records", all).await;
+    let mut keys: Vec<_> = world.stored.iter().map(|(b, r)| (*b, r.sequence)).collect();
+    keys.dedup();
+    assert_eq!(keys.len(), world.stored.len(), "a record was sent twice");
+    world.stop();
+}

@@ -4,11 +4,14 @@
 //! golden vectors this engine does not reproduce on this machine is not built. The same
 //! spec, files and time give the same bytes. Nothing is signed and nothing is written here.
 
-use std::fs::File;
-use std::io::{self, BufRead, Read};
-use std::path::{Path, PathBuf};
+mod error;
+mod rows;
 
-use drover_bundle::manifest::{MAX_TOTAL_BYTES, ManifestError};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use drover_bundle::manifest::MAX_TOTAL_BYTES;
 use drover_bundle::spec::Baseline as BaselineSpec;
 use drover_bundle::{
     Chunking, FileRole, GoldenVectors, InputSpec, Manifest, OutputSpec, Scoring, Spec, Tensor,
@@ -19,8 +22,10 @@ use crate::baseline;
 use crate::engine::{Engine, LoadOptions, Model, TractEngine};
 use crate::error::{BoxError, LoadError};
 use crate::golden;
-use crate::npy::{self, NpyError};
-use crate::pipeline::ChannelMap;
+use crate::npy;
+use rows::Rows;
+
+pub use error::BuildError;
 
 /// A bundle before anybody has signed it.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,138 +34,6 @@ pub struct Built {
     pub manifest: Manifest,
     /// The files, concatenated.
     pub payload: Vec<u8>,
-}
-
-/// Why a bundle is not built. Each message names the file and what to do.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The spec asks for an engine that this build does not have.
-    #[error("[requires] engine is \"{wanted}\", this build has \"{offered}\"; name that one")]
-    Engine {
-        /// What the spec asks for.
-        wanted: String,
-        /// What there is.
-        offered: &'static str,
-    },
-    /// A file cannot be read.
-    #[error("{}: file cannot be read; correct the path in the spec", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A model over what a bundle holds.
-    #[error("{}: larger than {MAX_TOTAL_BYTES} bytes, the limit of a bundle", .path.display())]
-    ModelTooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The engine does not take the model.
-    #[error("{}: model cannot be used", .path.display())]
-    Model {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: LoadError,
-    },
-    /// The spec names another tensor than the model has.
-    #[error(
-        "{}: the model's {what} is \"{found}\", the spec says \"{wanted}\"; correct \
-         [{what}] tensor",
-        .path.display()
-    )]
-    TensorName {
-        /// The model.
-        path: PathBuf,
-        /// `input` or `output`.
-        what: &'static str,
-        /// In the spec.
-        wanted: String,
-        /// In the graph.
-        found: String,
-    },
-    /// Spec and model together break a rule of manifests.
-    #[error("the spec does not fit {}", .model.display())]
-    Manifest {
-        /// The model.
-        model: PathBuf,
-        /// Which rule.
-        source: ManifestError,
-    },
-    /// A golden file that does not parse.
-    #[error(transparent)]
-    Npy(#[from] NpyError),
-    /// A golden file of another type or shape than the model's tensor.
-    #[error(
-        "{}: holds {found}, the model's {what} is {wanted}; the first axis is the number of \
-         cases, the rest one {what} each",
-        .path.display()
-    )]
-    GoldenForm {
-        /// The file.
-        path: PathBuf,
-        /// `input` or `output`.
-        what: &'static str,
-        /// In the file.
-        found: String,
-        /// In the model.
-        wanted: String,
-    },
-    /// Another number of inputs than of outputs.
-    #[error(
-        "{}: holds {got} cases, {} holds {wanted}; store one output per input",
-        .outputs.display(), .inputs.display()
-    )]
-    GoldenCases {
-        /// File of inputs.
-        inputs: PathBuf,
-        /// File of outputs.
-        outputs: PathBuf,
-        /// Cases of inputs.
-        wanted: usize,
-        /// Cases of outputs.
-        got: usize,
-    },
-    /// The engine does not compute what the reference did.
-    #[error(
-        "{} does not give {} here; do not ship it: export it in another form, or correct the \
-         golden files",
-        .model.display(), .outputs.display()
-    )]
-    Golden {
-        /// The model.
-        model: PathBuf,
-        /// File of reference outputs.
-        outputs: PathBuf,
-        /// Which case, and by how much.
-        source: LoadError,
-    },
-    /// A file of rows that is no usable baseline.
-    #[error("{}: no drift baseline can be made of it", .path.display())]
-    Baseline {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: BoxError,
-    },
-    /// A field of a CSV file that is not a number.
-    #[error(
-        "{}, line {line}: \"{text}\" in column \"{column}\" is not a number; leave missing \
-         values empty",
-        .path.display()
-    )]
-    Number {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: u64,
-        /// Name of the channel.
-        column: String,
-        /// The field.
-        text: String,
-    },
 }
 
 /// Builds the bundle that `spec` describes.
@@ -360,89 +233,6 @@ fn encode_baseline(
     }
     let baseline = baseline.map_err(|e| unusable(e.into()))?;
     baseline.encode().map_err(|e| unusable(e.into()))
-}
-
-/// Rows of a CSV file in the order of the model's channels, until the first that is wrong.
-struct Rows {
-    path: PathBuf,
-    channels: Vec<String>,
-    columns: ChannelMap,
-    reader: csv::Reader<File>,
-    record: csv::StringRecord,
-    failed: Option<BuildError>,
-}
-
-impl Rows {
-    fn open(path: &Path, input: &InputSpec) -> Result<Self, BuildError> {
-        let unreadable = |source| BuildError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let unusable = |source: BoxError| BuildError::Baseline {
-            path: path.to_owned(),
-            source,
-        };
-        let mut head = String::new();
-        let file = File::open(path).map_err(unreadable)?;
-        // Of a first line that is longer or not text, the reader will say what is wrong.
-        let _ = io::BufReader::new(file.take(64 * 1024)).read_line(&mut head);
-        let delimiter = match head.matches(';').count() > head.matches(',').count() {
-            true => b';',
-            false => b',',
-        };
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter)
-            .from_path(path)
-            .map_err(|e| unusable(e.into()))?;
-        let header = reader.headers().map_err(|e| unusable(e.into()))?;
-        let header: Vec<&str> = header.iter().collect();
-        let columns = ChannelMap::from_header(&header, input).map_err(|e| unusable(e.into()))?;
-        Ok(Self {
-            path: path.to_owned(),
-            channels: input.channels.iter().map(|c| c.name.clone()).collect(),
-            columns,
-            reader,
-            record: csv::StringRecord::new(),
-            failed: None,
-        })
-    }
-
-    fn read(&mut self) -> Result<Option<Vec<f32>>, BuildError> {
-        let more = self.reader.read_record(&mut self.record);
-        let more = more.map_err(|e| BuildError::Baseline {
-            path: self.path.clone(),
-            source: e.into(),
-        })?;
-        if !more {
-            return Ok(None);
-        }
-        let mut row = Vec::with_capacity(self.channels.len());
-        for (&index, channel) in self.columns.indices().iter().zip(&self.channels) {
-            let text = self.record.get(index).unwrap_or("").trim();
-            let value = match text {
-                "" => Ok(f32::NAN),
-                text => text.parse(),
-            };
-            row.push(value.map_err(|_| BuildError::Number {
-                path: self.path.clone(),
-                line: self.record.position().map_or(0, csv::Position::line),
-                column: channel.clone(),
-                text: text.to_owned(),
-            })?);
-        }
-        Ok(Some(row))
-    }
-}
-
-impl Iterator for Rows {
-    type Item = Vec<f32>;
-
-    fn next(&mut self) -> Option<Vec<f32>> {
-        self.read().unwrap_or_else(|error| {
-            self.failed = Some(error);
-            None
-        })
-    }
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ VERSIONS = (
     Version("1.0.0", 1, 1, 8, 40, "Anomaly detector of the simulated pump rig"),
     Version(
         "1.1.0",
-        2,
+        3,
         2,
         16,
         60,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
-use crate::fleet::{Broker, Fleet, repository};
+use crate::fleet::{Broker, Fleet, is_connected, pump_rig, replay, repository, windows};
 
 /// Measures `name`; figures go to standard output, everything else to standard error.
 ///
@@ -85,33 +85,14 @@ fn pss(agent_program: &Path, loaded: bool, samples: u32) -> anyhow::Result<(f64,
         let models = repository().join("scripts/models");
         fleet.publish(&models.join("pump/pump-1.0.0.toml"), "pump.drover")?;
         let csv = folder.path().join("rows.csv");
-        let status = Command::new("python3")
-            .arg(models.join("pump_rig.py"))
-            .args(["--rows", "6000", "--seed", "1", "-o"])
-            .arg(&csv)
-            .status()?;
-        ensure!(status.success(), "the pump rig ended with {status}");
-        let source = format!("csv:{}", csv.display());
-        agent.start(&[
-            "--source",
-            &source,
-            "--rate-hz",
-            "10",
-            "--speed",
-            "10",
-            "--loop",
-        ])?;
-        let created = fleet.drover(["rollout", "create", "--release", "pump-anomaly@1.0.0"])?;
-        let id = created["id"].as_str().context("no rollout id came")?;
-        fleet.wait_for_rollout(id, minute)?;
-        agent.wait_for("inference", minute, |s| {
-            (s["windows"].as_u64() > Some(500)).then_some(())
-        })?;
+        pump_rig(&csv, 6000, &["--seed", "1"])?;
+        agent.start(replay(&csv, "10"))?;
+        let id = fleet.roll_out("pump-anomaly@1.0.0", false)?;
+        fleet.wait_for_rollout(&id, minute)?;
+        agent.wait_for("inference", minute, |s| (windows(s) > 500).then_some(()))?;
     } else {
-        agent.start(&["--source", "socket"])?;
-        agent.wait_for("its connection", minute, |s| {
-            (s["connected"] == true).then_some(())
-        })?;
+        agent.start_without_rows()?;
+        agent.wait_for("its connection", minute, |s| is_connected(s).then_some(()))?;
     }
     let pid = agent.pid().context("the agent does not run")?;
     let mut seen = Vec::new();

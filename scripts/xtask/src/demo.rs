@@ -1,16 +1,16 @@
 //! The main job, visible to the end: every step prints what it does and is checked.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use drover_api::{DeviceStatus, Level, Rollout, RolloutState};
 use drover_bundle::{Container, FileRole, GoldenVectors, Manifest, Tensor, container};
 use drover_trust::Envelope;
-use serde_json::Value;
 
-use crate::fleet::{Agent, Broker, Fleet, repository, write};
+use crate::fleet::{
+    Agent, Broker, Fleet, is_connected, outbox, pump_rig, replay, repository, windows, write,
+};
 use crate::poll::{Look, wait_for};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -126,7 +126,7 @@ fn play(folder: &Path, steps: &mut Steps) -> anyhow::Result<()> {
     let mut before = Vec::new();
     for agent in &mut agents {
         before.push(agent.wait_for("its connection to drop", MINUTE, |s| {
-            (s["connected"] == false).then(|| windows(s))
+            (!is_connected(s)).then(|| windows(s))
         })?);
     }
     let mut buffered = 0;
@@ -141,14 +141,13 @@ fn play(folder: &Path, steps: &mut Steps) -> anyhow::Result<()> {
 
     steps.begin("bring the broker back: everything arrives, exactly once");
     fleet.start_broker()?;
-    for (agent, stream) in agents.iter_mut().zip(&streams) {
+    for agent in &mut agents {
         // A quiet stream lets the outbox run empty, so that both sides can be compared.
         agent.stop()?;
-        start_without_rows(agent)?;
+        agent.start_without_rows()?;
         agent.wait_for("the outbox to run empty", MINUTE, |s| {
-            (s["connected"] == true && outbox(s) == 0).then_some(())
+            (is_connected(s) && outbox(s) == 0).then_some(())
         })?;
-        let _ = stream;
     }
     let mut arrived = 0;
     for agent in &agents {
@@ -200,7 +199,8 @@ fn play(folder: &Path, steps: &mut Steps) -> anyhow::Result<()> {
     let root = fleet.path("keys/root.drover-root");
     let reason = fleet.drover_refuses(["bundle", "verify", &tampered, "--root", &root])?;
     fleet.drover_refuses(["release", "publish", &tampered])?;
-    steps.done(reason);
+    let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
+    steps.done(reason.replace(&fleet.path(""), ""));
 
     steps.begin("roll out a bad successor: signed, but it computes wrongly on these CPUs");
     let bad = spoil(Path::new(&bundle), &fleet.path("pump-1.0.1.drover"))?;
@@ -229,7 +229,7 @@ fn play(folder: &Path, steps: &mut Steps) -> anyhow::Result<()> {
         rollout.counts
     );
     for agent in &mut agents {
-        let version = agent.status()?["model"]["version"].clone();
+        let version = agent.status()?["active"]["version"].clone();
         ensure!(version == "1.0.0", "{} runs {version}", agent.name);
     }
     steps.done(format!(
@@ -242,7 +242,7 @@ fn play(folder: &Path, steps: &mut Steps) -> anyhow::Result<()> {
     expect_completed(&rollout)?;
     for agent in &mut agents {
         agent.wait_for("the successor", MINUTE, |s| {
-            (s["model"]["version"] == "1.1.0").then_some(())
+            (s["active"]["version"] == "1.1.0").then_some(())
         })?;
     }
     steps.done("3 of 3 devices run 1.1.0".to_owned());
@@ -257,45 +257,14 @@ fn play(folder: &Path, steps: &mut Steps) -> anyhow::Result<()> {
 }
 
 fn start(agent: &mut Agent, stream: &Path) -> anyhow::Result<()> {
-    let source = format!("csv:{}", stream.display());
-    agent.start(&[
-        "--source",
-        &source,
-        "--speed",
-        SPEED,
-        "--rate-hz",
-        "10",
-        "--loop",
-        "--profile-windows",
-        "1000",
-    ])
-}
-
-fn start_without_rows(agent: &mut Agent) -> anyhow::Result<()> {
-    agent.start(&["--source", "socket"])
-}
-
-fn windows(status: &Value) -> u64 {
-    status["windows"].as_u64().unwrap_or(0)
-}
-
-fn outbox(status: &Value) -> u64 {
-    status["outbox"]["records"].as_u64().unwrap_or(u64::MAX)
+    let mut args = replay(stream, SPEED);
+    args.extend(["--set", "runner.profile_windows=1000"].map(str::to_owned));
+    agent.start(args)
 }
 
 fn roll_out(fleet: &Fleet, release: &str) -> anyhow::Result<Rollout> {
-    let created = fleet.drover([
-        "rollout",
-        "create",
-        "--release",
-        release,
-        "--stage",
-        "1",
-        "--stage",
-        "100%",
-    ])?;
-    let id = created["id"].as_str().context("no rollout id came")?;
-    fleet.wait_for_rollout(id, 2 * MINUTE)
+    let id = fleet.roll_out(release, true)?;
+    fleet.wait_for_rollout(&id, 2 * MINUTE)
 }
 
 fn expect_completed(rollout: &Rollout) -> anyhow::Result<()> {
@@ -311,15 +280,7 @@ fn expect_completed(rollout: &Rollout) -> anyhow::Result<()> {
 /// Records a stretch of the simulated rig.
 fn record(folder: &Path, name: &str, args: &[&str]) -> anyhow::Result<PathBuf> {
     let path = folder.join(format!("{name}.csv"));
-    let status = Command::new("python3")
-        .arg(repository().join("scripts/models/pump_rig.py"))
-        .args(["--rows", "12000"])
-        .args(args)
-        .arg("-o")
-        .arg(&path)
-        .status()
-        .context("python3 is missing; run scripts/setup")?;
-    ensure!(status.success(), "the pump rig ended with {status}");
+    pump_rig(&path, 12_000, args)?;
     Ok(path)
 }
 
@@ -348,7 +309,6 @@ pub fn spoil(bundle: &Path, out: &str) -> anyhow::Result<String> {
             for case in &mut golden.cases {
                 let values: Vec<f32> = case.output.to_f32().iter().map(|v| v + 100.0).collect();
                 case.output = Tensor::from_f32(case.output.shape().to_vec(), &values)?;
-                // Keeps the range wide, so that only the right outputs lie within it.
             }
             bytes = golden.encode()?;
         }

@@ -225,11 +225,11 @@ impl Fleet {
         command
     }
 
-    /// Runs `drover` as an operator does and reads its JSON.
+    /// Runs `drover` as an operator does and reads its JSON; a list gives its elements.
     ///
     /// # Errors
     /// When it fails, with what it printed.
-    pub fn drover<const N: usize>(&self, args: [&str; N]) -> anyhow::Result<Value> {
+    pub fn drover<const N: usize>(&self, args: [&str; N]) -> anyhow::Result<Vec<Value>> {
         let output = self.command(args).output()?;
         let message = String::from_utf8_lossy(&output.stderr);
         ensure!(
@@ -238,10 +238,14 @@ impl Fleet {
             message.trim()
         );
         if output.stdout.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Value::Null);
+            return Ok(Vec::new());
         }
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("drover {args:?} printed no JSON"))
+        let value: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("drover {args:?} printed no JSON"))?;
+        Ok(match value {
+            Value::Array(values) => values,
+            single => vec![single],
+        })
     }
 
     /// Runs `drover` where it must refuse, and returns its reason.
@@ -279,6 +283,22 @@ impl Fleet {
         Ok(bundle)
     }
 
+    /// Starts a rollout over all devices, one first if `staged`, and returns its id.
+    ///
+    /// # Errors
+    /// When the server does not take it.
+    pub fn roll_out(&self, release: &str, staged: bool) -> anyhow::Result<String> {
+        let created = if staged {
+            let stages = ["--stage", "1", "--stage", "100%"];
+            let [a, b, c, d] = stages;
+            self.drover(["rollout", "create", "--release", release, a, b, c, d])?
+        } else {
+            self.drover(["rollout", "create", "--release", release])?
+        };
+        let id = created.first().and_then(|r| r["id"].as_str());
+        Ok(id.context("no rollout id came")?.to_owned())
+    }
+
     /// Waits until a rollout is no longer active.
     ///
     /// # Errors
@@ -301,7 +321,8 @@ impl Fleet {
     pub fn enrol(&self, name: &str, site: &str) -> anyhow::Result<Agent> {
         let label = format!("site={site}");
         let tokens = self.drover(["device", "token", "--label", &label])?;
-        let token = tokens[0]["token"].as_str().context("no token came")?;
+        let token = tokens.first().and_then(|t| t["token"].as_str());
+        let token = token.context("no token came")?;
         let data = self.folder.join(name);
         let output = Command::new(self.programs.join("drover-agent"))
             .args(["enroll", "--json", "--server"])
@@ -331,8 +352,7 @@ impl Fleet {
     /// # Errors
     /// When the server does not answer.
     pub fn stored(&self, device: &str) -> anyhow::Result<Vec<Stored>> {
-        let stats = self.drover(["data", "stats"])?;
-        let rows = stats.as_array().context("data stats is not a list")?;
+        let rows = self.drover(["data", "stats"])?;
         let number = |row: &Value, key: &str| {
             let value = row[key].as_u64();
             value.with_context(|| format!("data stats lacks {key}: {row}"))
@@ -399,9 +419,17 @@ impl Agent {
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn start(&mut self, args: &[&str]) -> anyhow::Result<()> {
-        self.args = args.iter().map(|&a| a.to_owned()).collect();
+    pub fn start(&mut self, args: Vec<String>) -> anyhow::Result<()> {
+        self.args = args;
         self.restart()
+    }
+
+    /// Starts it without a source: it only talks to the fleet.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start_without_rows(&mut self) -> anyhow::Result<()> {
+        self.start(["--source", "none"].map(str::to_owned).into())
     }
 
     /// Starts it as it was started before.
@@ -511,6 +539,49 @@ impl Agent {
             })
         })
     }
+}
+
+/// Windows that the active model has answered since it was loaded.
+pub fn windows(status: &Value) -> u64 {
+    status["active"]["windows"].as_u64().unwrap_or(0)
+}
+
+/// Records that wait on the board.
+pub fn outbox(status: &Value) -> u64 {
+    let records = status["fleet"]["outbox_records"].as_u64();
+    records.unwrap_or(u64::MAX)
+}
+
+/// Whether the agent is connected to its broker.
+pub fn is_connected(status: &Value) -> bool {
+    status["fleet"]["connected"] == true
+}
+
+/// Simulates `rows` rows of the pump rig into a CSV file.
+///
+/// # Errors
+/// When the simulator cannot be run.
+pub fn pump_rig(path: &Path, rows: u32, args: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new("python3")
+        .arg(repository().join("scripts/models/pump_rig.py"))
+        .args(["--rows", &rows.to_string()])
+        .args(args)
+        .arg("-o")
+        .arg(path)
+        .status()
+        .context("python3 is missing; run scripts/setup")?;
+    ensure!(status.success(), "the pump rig ended with {status}");
+    Ok(())
+}
+
+/// Arguments that replay a recording of the rig (10 Hz) for ever, `speed` times as fast.
+pub fn replay(path: &Path, speed: &str) -> Vec<String> {
+    let source = format!("csv:{}", path.display());
+    let set = ["--set", "source.rate_hz=10", "--set", "source.loop=true"];
+    let args = ["--source", &source, "--speed", speed]
+        .into_iter()
+        .chain(set);
+    args.map(str::to_owned).collect()
 }
 
 /// Writes a file anew.

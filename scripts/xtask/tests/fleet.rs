@@ -4,48 +4,20 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use drover_api::RolloutState;
-use serde_json::Value;
-use xtask::fleet::{Agent, Broker, Fleet, repository};
+use xtask::fleet::{
+    Agent, Broker, Fleet, is_connected, outbox, pump_rig, replay, repository, windows,
+};
 use xtask::poll::{Look, wait_for};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn windows(status: &Value) -> u64 {
-    status["windows"].as_u64().unwrap()
-}
-
-fn outbox(status: &Value) -> u64 {
-    status["outbox"]["records"].as_u64().unwrap()
-}
-
 fn rig(folder: &Path) -> PathBuf {
     let path = folder.join("rows.csv");
-    let status = Command::new("python3")
-        .arg(repository().join("scripts/models/pump_rig.py"))
-        .args(["--rows", "6000", "--seed", "7", "-o"])
-        .arg(&path)
-        .status()
-        .unwrap();
-    assert!(status.success());
+    pump_rig(&path, 6000, &["--seed", "7"]).unwrap();
     path
-}
-
-fn start(agent: &mut Agent, rows: &Path) {
-    let source = format!("csv:{}", rows.display());
-    let args = [
-        "--source",
-        &source,
-        "--rate-hz",
-        "10",
-        "--speed",
-        "10",
-        "--loop",
-    ];
-    agent.start(&args).unwrap();
 }
 
 /// Waits until `more` windows have run beyond what has run now.
@@ -64,10 +36,10 @@ fn run_on(agent: &mut Agent, more: u64) {
 /// of the agent is gapless, and nothing newer than it is left on the board.
 fn assert_everything_arrived_once(fleet: &Fleet, agent: &mut Agent, boots: u64) {
     agent.stop().unwrap();
-    agent.start(&["--source", "socket"]).unwrap();
+    agent.start_without_rows().unwrap();
     agent
         .wait_for("the outbox to run empty", MINUTE, |s| {
-            (s["connected"] == true && outbox(s) == 0).then_some(())
+            (is_connected(s) && outbox(s) == 0).then_some(())
         })
         .unwrap();
     let stored = fleet.stored(&agent.id).unwrap();
@@ -96,25 +68,18 @@ fn survives_kills(broker: Broker) {
         .map(|name| fleet.enrol(name, "test").unwrap())
         .collect();
     for agent in &mut agents {
-        start(agent, &rows);
+        agent.start(replay(&rows, "10")).unwrap();
+    }
+    for agent in &mut agents {
+        agent
+            .wait_for("its connection", MINUTE, |s| is_connected(s).then_some(()))
+            .unwrap();
     }
     let models = repository().join("scripts/models/pump");
     fleet
         .publish(&models.join("pump-1.0.0.toml"), "pump.drover")
         .unwrap();
-    let rollout = fleet
-        .drover([
-            "rollout",
-            "create",
-            "--release",
-            "pump-anomaly@1.0.0",
-            "--stage",
-            "1",
-            "--stage",
-            "100%",
-        ])
-        .unwrap();
-    let id = rollout["id"].as_str().unwrap().to_owned();
+    let id = fleet.roll_out("pump-anomaly@1.0.0", true).unwrap();
 
     // The agent that goes first is killed while it takes the update.
     agents[0].kill_9().unwrap();
@@ -141,21 +106,18 @@ fn survives_kills(broker: Broker) {
     fleet
         .publish(&models.join("pump-1.1.0.toml"), "pump-1.1.0.drover")
         .unwrap();
-    let rollout = fleet
-        .drover(["rollout", "create", "--release", "pump-anomaly@1.1.0"])
-        .unwrap();
-    let id = rollout["id"].as_str().unwrap();
+    let id = fleet.roll_out("pump-anomaly@1.1.0", false).unwrap();
     // Once more while the second rollout is under way.
     fleet.kill_server().unwrap();
     fleet.start_server().unwrap();
-    let ended = fleet.wait_for_rollout(id, 2 * MINUTE).unwrap();
+    let ended = fleet.wait_for_rollout(&id, 2 * MINUTE).unwrap();
     assert_eq!(ended.state, RolloutState::Completed, "{ended:?}");
     assert_eq!(ended.counts.committed, 3);
 
     for (agent, boots) in agents.iter_mut().zip([2, 2, 1]) {
         agent
             .wait_for("the successor", MINUTE, |s| {
-                (s["model"]["version"] == "1.1.0").then_some(())
+                (s["active"]["version"] == "1.1.0").then_some(())
             })
             .unwrap();
         assert_everything_arrived_once(&fleet, agent, boots);

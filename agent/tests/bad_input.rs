@@ -32,9 +32,8 @@ fn refused(arguments: &[&str], code: i32, parts: &[&str]) {
         .lines()
         .filter(|line| line.starts_with("drover-agent: "))
         .collect();
-    let [message] = messages.as_slice() else {
-        panic!("{arguments:?}: not one message: {errors}");
-    };
+    assert_eq!(messages.len(), 1, "{arguments:?}: {errors}");
+    let message = messages[0];
     for part in parts {
         assert!(message.contains(part), "{message:?} lacks {part:?}");
     }

@@ -142,13 +142,16 @@ pub(crate) fn slot_of(
     Slot::with_model(manifest, [digest; 32], Box::new(model), baseline).unwrap()
 }
 
+/// A trial's candidate, and why it failed if it did.
+pub(crate) type Ending = (Digest, Result<(), String>);
+
 /// What a stage gave out.
 #[derive(Clone, Default)]
 pub(crate) struct Heard {
     /// Records.
     pub(crate) bodies: Arc<Mutex<Vec<Body>>>,
     /// Endings of trials.
-    pub(crate) endings: Arc<Mutex<Vec<(Digest, Result<(), String>)>>>,
+    pub(crate) endings: Arc<Mutex<Vec<Ending>>>,
 }
 
 impl Heard {
@@ -188,7 +191,7 @@ impl Heard {
     }
 
     /// Endings of trials so far.
-    pub(crate) fn endings(&self) -> Vec<(Digest, Result<(), String>)> {
+    pub(crate) fn endings(&self) -> Vec<Ending> {
         self.endings.lock().unwrap().clone()
     }
 }

@@ -31,10 +31,11 @@ def main():
             else:
                 sys.exit(result.get("message", str(result)))
             sys.stdout.flush()
+    except (KeyboardInterrupt, BrokenPipeError):
+        # Whoever reads this program's output has had enough.
+        sys.stderr.close()
     except OSError as error:
         sys.exit(f"cannot read from {path}: {error}; does drover-agent run?")
-    except (KeyboardInterrupt, BrokenPipeError):
-        pass
 
 
 if __name__ == "__main__":

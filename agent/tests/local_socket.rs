@@ -121,6 +121,7 @@ async fn requests_are_answered_and_bad_ones_refused() {
         "no json",
         "{\"op\":\"push\",\"row\":[1]}",
         "{\"op\":\"push\",\"row\":\"1\"}",
+        "{\"op\":\"push\",\"row\":{\"flow\":1}}",
     ] {
         let answer = application.ask(bad).await;
         assert_eq!(answer["type"], "error", "{bad}: {answer}");

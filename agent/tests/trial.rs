@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use common::{Heard, Manner, WINDOW, manifest, row, slot, slot_of, stage};
 use drover_agent::config;
-use drover_agent::runner::Stage;
-use drover_agent::source::Feed;
+use drover_agent::runner::{self, Rules, Shared, Stage};
+use drover_agent::source::{Columns, Feed, Row};
+use drover_bundle::Normalisation;
 use drover_sketch::{Baseline, FeatureBaseline, Profile};
 use drover_wire::message::{Body, Event};
+use tokio::sync::{broadcast, mpsc};
 
 fn settings() -> config::Runner {
     config::Runner {
@@ -162,6 +164,51 @@ fn rows_without_a_model_are_counted_and_gaps_are_not_spanned() {
 }
 
 #[test]
+fn a_gap_ends_a_calibration_without_losing_its_windows() {
+    let mut manifest = manifest("1.0.0", &["a"]);
+    manifest.input.normalisation = Normalisation::CalibratedZScore {
+        rows: 10,
+        epsilon: 1.0,
+        clip: 8.0,
+    };
+    let heard = Heard::default();
+    let mut stage = stage(&heard, &settings());
+    let model = slot_of(&manifest, 1, Manner::Well, None);
+    stage.run(model, Instant::now());
+    feed(&mut stage, 0..9);
+    assert!(heard.observations().is_empty());
+    let detail = "one sample was lost".to_owned();
+    stage.feed(Feed::Gap { detail }, Instant::now()).unwrap();
+    assert_eq!(heard.observations().len(), 7);
+}
+
+#[test]
+fn rows_that_do_not_fit_are_counted_and_leave_a_gap() {
+    let heard = Heard::default();
+    let mut stage = running(&heard);
+    feed(&mut stage, 0..3);
+    for _ in 0..4 {
+        let columns: Columns = ["b".to_owned()].into();
+        let values = vec![1.0];
+        let row = Row {
+            columns,
+            values,
+            time: None,
+        };
+        stage.feed(Feed::Row(row), Instant::now()).unwrap();
+    }
+    feed(&mut stage, 3..6);
+    let source = stage.snapshot().source;
+    assert_eq!((source.rows, source.misfit), (10, 4));
+    assert!(
+        source.note.contains("no column for \"a\""),
+        "{}",
+        source.note
+    );
+    assert_eq!(heard.observations(), [(1, 3.0), (1, 12.0)]);
+}
+
+#[test]
 fn profiles_are_closed_by_windows_by_time_and_at_a_swap() {
     let values: Vec<f32> = (0..200u8).map(f32::from).collect();
     let feature = |name| FeatureBaseline::from_values(name, &values, 8).unwrap();
@@ -196,4 +243,38 @@ fn profiles_are_closed_by_windows_by_time_and_at_a_swap() {
     assert_eq!(profiles[0].bundle, [1; 32]);
     let counted = |feature: usize| profiles[0].features[feature].n;
     assert_eq!((counted(0), counted(1)), (10, 12), "score, then a");
+}
+
+#[test]
+fn the_thread_ends_with_its_source_and_its_death_is_seen() {
+    let start = |heard: &Heard, panics: bool| {
+        let (results, _) = broadcast::channel(4);
+        let mut sinks = heard.sinks(results);
+        if panics {
+            sinks.record = Box::new(|_| panic!("by order"));
+        }
+        let rules = Rules::new(&settings(), true);
+        let mut stage = Stage::new(rules, sinks, "test".into());
+        stage.run(slot("1.0.0", 1, Manner::Well, None), Instant::now());
+        let (rows, queue) = mpsc::channel(8);
+        let end = runner::start(Shared::new(stage), queue, true).unwrap();
+        (rows, end)
+    };
+    let heard = Heard::default();
+    let (rows, end) = start(&heard, false);
+    for value in 0..100u8 {
+        rows.blocking_send(row(f32::from(value))).unwrap();
+    }
+    rows.blocking_send(Feed::Ended { rows: 100 }).unwrap();
+    end.blocking_recv().unwrap().unwrap();
+    assert_eq!(heard.observations().len(), 98);
+
+    let (rows, end) = start(&heard, true);
+    for value in 0..3u8 {
+        rows.blocking_send(row(f32::from(value))).unwrap();
+    }
+    assert!(
+        end.blocking_recv().is_err(),
+        "a dead thread gives no result"
+    );
 }

@@ -129,7 +129,9 @@ impl Local {
         let (results, _) = broadcast::channel(RESULTS);
         let name = source::describe(&config.source);
         let sinks = local_sinks(&config, self.output, results.clone());
-        let mut stage = Stage::new(Rules::new(&config.runner, true), sinks, name.clone());
+        // A recording that does not fit is a mistake; a live source may yet come right.
+        let strict = config.source.kind == SourceKind::Csv;
+        let mut stage = Stage::new(Rules::new(&config.runner, strict), sinks, name.clone());
         stage.run(slot, Instant::now());
         let shared = Shared::new(stage);
         let (rows, queue) = mpsc::channel(config.runner.queue_rows);

@@ -220,6 +220,17 @@ async fn push(desk: &Desk, row: PushedRow) -> Answer {
     };
     let (columns, values): (Columns, Vec<f32>) = match row {
         PushedRow::Named(named) => {
+            let wanted = channels();
+            let missing: Vec<&str> = wanted
+                .iter()
+                .flat_map(|columns| columns.iter())
+                .filter(|name| !named.contains_key(*name))
+                .map(String::as_str)
+                .collect();
+            if !missing.is_empty() {
+                let message = format!("the row lacks {}", missing.join(", "));
+                return Answer::Error { message };
+            }
             let (names, values): (Vec<_>, Vec<_>) = named.into_iter().unzip();
             (names.into(), values.into_iter().map(reading).collect())
         }

@@ -200,10 +200,6 @@ impl Slot {
             Arc::ptr_eq(&fit.columns, &row.columns) || fit.columns == row.columns
         });
         if !known {
-            // Other columns are another sensor: its stream has nothing to do with the former.
-            if self.fit.is_some() {
-                self.pipeline.reset();
-            }
             self.fit = Some(Fit {
                 columns: Arc::clone(&row.columns),
                 map: map_columns(&row.columns, &self.input).map_err(Arc::new),
@@ -224,12 +220,18 @@ impl Slot {
         }
     }
 
-    /// Marks a place that no window may span. The calibration of the stream stays: the
-    /// sensor is the same.
-    pub(super) fn gap(&mut self) {
-        let missing = vec![f32::NAN; self.channels.len()];
-        // Windows with a missing value are not run, so that nothing can fail here.
-        let _ = self.pipeline.push_row(&missing);
+    /// A row without values, to be taken where rows were lost: no window spans it, and the
+    /// calibration of the stream stays, for the sensor is the same. None while no row is taken.
+    pub(super) fn lost_row(&self) -> Option<Row> {
+        let fit = self.fit.as_ref().filter(|fit| fit.map.is_ok())?;
+        Some(missing(&fit.columns))
+    }
+
+    /// The same before `row`, where rows that did not fit came before one that does.
+    pub(super) fn lost_before(&self, row: &Row) -> Option<Row> {
+        let was_misfit = self.fit.as_ref().is_some_and(|fit| fit.map.is_err());
+        let fits = was_misfit && self.check_fit(&row.columns).is_ok();
+        fits.then(|| missing(&row.columns))
     }
 
     pub(super) fn status(&self, tally: &Tally) -> ModelStatus {
@@ -250,6 +252,14 @@ impl Slot {
             last_score: tally.last_score,
             latency_us_p50: tally.latencies.median(),
         }
+    }
+}
+
+fn missing(columns: &Columns) -> Row {
+    Row {
+        columns: Arc::clone(columns),
+        values: vec![f32::NAN; columns.len()],
+        time: None,
     }
 }
 

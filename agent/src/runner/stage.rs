@@ -184,22 +184,7 @@ impl Stage {
         match feed {
             Feed::Row(row) => self.row(&row, now).map(|()| true),
             Feed::Gap { detail } => {
-                self.source.gaps += 1;
-                if let Some(active) = &mut self.active {
-                    active.slot.gap();
-                }
-                if let Some(candidate) = &mut self.candidate {
-                    candidate.slot.gap();
-                }
-                let due = self
-                    .told_gap
-                    .is_none_or(|at| now.duration_since(at) > TELL_EVERY);
-                if due {
-                    self.told_gap = Some(now);
-                    self.tell(detail);
-                } else {
-                    self.source.note = detail;
-                }
+                self.gap(detail, now)?;
                 Ok(true)
             }
             Feed::Note { detail } => {
@@ -251,9 +236,36 @@ impl Stage {
         if !same {
             self.columns = Some(Arc::clone(&row.columns));
         }
-        let result = self.row_to_active(row, now);
+        let lost = self
+            .active
+            .as_ref()
+            .and_then(|active| active.slot.lost_before(row));
+        let result = match lost {
+            Some(lost) => self.row_to_active(&lost, now),
+            None => Ok(()),
+        };
+        let result = result.and_then(|()| self.row_to_active(row, now));
         self.row_to_candidate(row, now);
         result
+    }
+
+    fn gap(&mut self, detail: String, now: Instant) -> Result<(), AgentError> {
+        self.source.gaps += 1;
+        let due = |at: Instant| now.duration_since(at) > TELL_EVERY;
+        if self.told_gap.is_none_or(due) {
+            self.told_gap = Some(now);
+            self.tell(detail);
+        } else {
+            self.source.note = detail;
+        }
+        let lost = |slot: &Slot| slot.lost_row();
+        if let Some(row) = self.candidate.as_ref().and_then(|c| lost(&c.slot)) {
+            self.row_to_candidate(&row, now);
+        }
+        match self.active.as_ref().and_then(|a| lost(&a.slot)) {
+            Some(row) => self.row_to_active(&row, now),
+            None => Ok(()),
+        }
     }
 
     fn row_to_active(&mut self, row: &Row, now: Instant) -> Result<(), AgentError> {

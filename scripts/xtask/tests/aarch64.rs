@@ -1,6 +1,6 @@
 //! The agent that was built for aarch64 answers as the host's does, under qemu-user.
 //!
-//! `DROVER_AGENT_AARCH64` names the program; `scripts/test` builds it and sets the variable.
+//! `DROVER_AARCH64_AGENT` names the program; `scripts/test` builds it and sets the variable.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -45,8 +45,8 @@ fn values(npy: &[u8]) -> Vec<f32> {
 
 #[test]
 fn aarch64_answers_as_the_host_does() {
-    let Some(program) = std::env::var_os("DROVER_AGENT_AARCH64") else {
-        println!("skipped: DROVER_AGENT_AARCH64 is not set, scripts/test sets it");
+    let Some(program) = std::env::var_os("DROVER_AARCH64_AGENT") else {
+        println!("skipped: DROVER_AARCH64_AGENT is not set, scripts/test sets it");
         return;
     };
     let shared = repository().join("../shared/models");

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// Milliseconds since 1970 by the device's clock; 0 when it reads an earlier time.
 #[must_use]
 pub fn unix_ms() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "this is the crate's clock")]
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

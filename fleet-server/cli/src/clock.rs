@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Now, in whole seconds since 1970; 0 on a machine whose clock lies before that.
 pub(crate) fn unix_s() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "this is the crate's clock")]
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |d| d.as_secs())
 }

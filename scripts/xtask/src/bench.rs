@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
-use crate::fleet::{Broker, Fleet, is_connected, pump_rig, replay, repository, windows};
+use crate::agent::{is_connected, windows};
+use crate::fleet::{Broker, Fleet, repository};
+use crate::rig::{pump_rig, replay};
 
 /// Measures `name`; figures go to standard output, everything else to standard error.
 ///

@@ -8,10 +8,10 @@ use drover_api::{DeviceStatus, Level, Rollout, RolloutState};
 use drover_bundle::{Container, FileRole, GoldenVectors, Manifest, Tensor, container};
 use drover_trust::Envelope;
 
-use crate::fleet::{
-    Agent, Broker, Fleet, is_connected, outbox, pump_rig, replay, repository, windows, write,
-};
+use crate::agent::{Agent, is_connected, outbox, windows};
+use crate::fleet::{Broker, Fleet, repository, write};
 use crate::poll::{Look, wait_for};
+use crate::rig::{pump_rig, replay};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Rows per second of the replayed recordings, as a multiple of the rig's 10 Hz.

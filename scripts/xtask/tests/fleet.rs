@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drover_api::RolloutState;
-use xtask::fleet::{
-    Agent, Broker, Fleet, is_connected, outbox, pump_rig, replay, repository, windows,
-};
+use xtask::agent::{Agent, is_connected, outbox, windows};
+use xtask::fleet::{Broker, Fleet, repository};
 use xtask::poll::{Look, wait_for};
+use xtask::rig::{pump_rig, replay};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

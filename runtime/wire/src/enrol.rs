@@ -15,8 +15,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::PROTOCOL_VERSION;
-use crate::message::WireError;
+use crate::codec::{self, WireError};
 
 /// Domain string at the start of what [`EnrolRequest::proof`] covers.
 pub const REQUEST_PROOF_DOMAIN: &[u8] = b"drover-enrol-v1";
@@ -74,66 +73,57 @@ pub struct EnrolReply {
     pub proof: [u8; 32],
 }
 
-macro_rules! codec {
-    ($type:ty, $limit:expr) => {
-        impl $type {
-            /// Version byte and postcard.
-            ///
-            /// # Errors
-            /// [`WireError::TooLarge`] when the other side would refuse it.
-            pub fn encode(&self) -> Result<Vec<u8>, WireError> {
-                let bytes = postcard::to_extend(self, alloc::vec![PROTOCOL_VERSION])
-                    .map_err(|_| WireError::Parse)?;
-                check_len(bytes.len(), $limit)?;
-                Ok(bytes)
-            }
-
-            /// Parses the encoded form.
-            ///
-            /// # Errors
-            /// Any [`WireError`].
-            pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-                check_len(bytes.len(), $limit)?;
-                let (&version, body) = bytes.split_first().ok_or(WireError::Parse)?;
-                if version != PROTOCOL_VERSION {
-                    return Err(WireError::Version(version));
-                }
-                match postcard::take_from_bytes::<Self>(body) {
-                    Ok((value, [])) if value.is_acceptable() => Ok(value),
-                    _ => Err(WireError::Parse),
-                }
-            }
-        }
-    };
-}
-
-codec!(EnrolRequest, MAX_REQUEST_BYTES);
-codec!(EnrolReply, MAX_REPLY_BYTES);
-
-fn check_len(got: usize, limit: usize) -> Result<(), WireError> {
-    if got > limit {
-        return Err(WireError::TooLarge { got, limit });
-    }
-    Ok(())
-}
-
-fn is_text(text: &str) -> bool {
-    text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control)
-}
-
 impl EnrolRequest {
-    fn is_acceptable(&self) -> bool {
-        let texts = [&self.claim_id, &self.name, &self.arch, &self.agent_version];
-        self.labels.len() <= MAX_LABELS
+    /// Version byte and postcard.
+    ///
+    /// # Errors
+    /// [`WireError::TooLarge`] when the server would refuse it.
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        codec::encode(self, MAX_REQUEST_BYTES)
+    }
+
+    /// Parses the encoded form.
+    ///
+    /// # Errors
+    /// Any [`WireError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let request: Self = codec::decode(bytes, MAX_REQUEST_BYTES)?;
+        let texts = [
+            &request.claim_id,
+            &request.name,
+            &request.arch,
+            &request.agent_version,
+        ];
+        let acceptable = request.labels.len() <= MAX_LABELS
             && texts.into_iter().all(|t| is_text(t))
-            && self.labels.iter().all(|(k, v)| is_text(k) && is_text(v))
+            && request.labels.iter().all(|(k, v)| is_text(k) && is_text(v));
+        acceptable.then_some(request).ok_or(WireError::Parse)
     }
 }
 
 impl EnrolReply {
-    fn is_acceptable(&self) -> bool {
-        is_text(&self.device) && is_text(&self.fleet) && is_text(&self.broker_host)
+    /// Version byte and postcard.
+    ///
+    /// # Errors
+    /// [`WireError::TooLarge`] when the device would refuse it.
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        codec::encode(self, MAX_REPLY_BYTES)
     }
+
+    /// Parses the encoded form.
+    ///
+    /// # Errors
+    /// Any [`WireError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let reply: Self = codec::decode(bytes, MAX_REPLY_BYTES)?;
+        let texts = [&reply.device, &reply.fleet, &reply.broker_host];
+        let acceptable = texts.into_iter().all(|t| is_text(t));
+        acceptable.then_some(reply).ok_or(WireError::Parse)
+    }
+}
+
+fn is_text(text: &str) -> bool {
+    text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub mod bitmap;
 #[cfg(feature = "alloc")]
 pub mod chunk;
 #[cfg(feature = "alloc")]
+mod codec;
+#[cfg(feature = "alloc")]
 pub mod enrol;
 pub mod limits;
 #[cfg(feature = "alloc")]

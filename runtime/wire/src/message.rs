@@ -10,7 +10,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::Bitmap;
-use crate::limits::{MAX_DOWN_BYTES, MAX_UP_BYTES, PROTOCOL_VERSION};
+use crate::codec;
+pub use crate::codec::WireError;
+use crate::limits::{MAX_DOWN_BYTES, MAX_UP_BYTES};
 
 /// SHA-256 of a bundle's manifest.
 pub type Digest = [u8; 32];
@@ -327,37 +329,15 @@ impl Ack {
     }
 }
 
-/// Why bytes are not a message.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WireError {
-    /// Over the limit of its direction.
-    #[error("message of {got} bytes is over the limit of {limit}")]
-    TooLarge {
-        /// Length found.
-        got: usize,
-        /// Length allowed.
-        limit: usize,
-    },
-    /// A protocol version that this build does not speak.
-    #[error("protocol version {0} is not spoken here (this is version {PROTOCOL_VERSION})")]
-    Version(u8),
-    /// Not postcard of the message, or bytes follow it.
-    #[error("message does not parse")]
-    Parse,
-}
-
 macro_rules! codec {
-    ($type:ty, $limit:expr) => {
+    ($($type:ty: $limit:expr),*) => {$(
         impl $type {
             /// Version byte and postcard.
             ///
             /// # Errors
             /// [`WireError::TooLarge`] when the other side would refuse it.
             pub fn encode(&self) -> Result<Vec<u8>, WireError> {
-                let bytes = postcard::to_extend(self, alloc::vec![PROTOCOL_VERSION])
-                    .map_err(|_| WireError::Parse)?;
-                check_len(bytes.len(), $limit)?;
-                Ok(bytes)
+                codec::encode(self, $limit)
             }
 
             /// Parses bytes whose signature has been verified.
@@ -365,30 +345,13 @@ macro_rules! codec {
             /// # Errors
             /// Any [`WireError`].
             pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-                check_len(bytes.len(), $limit)?;
-                let (&version, body) = bytes.split_first().ok_or(WireError::Parse)?;
-                if version != PROTOCOL_VERSION {
-                    return Err(WireError::Version(version));
-                }
-                match postcard::take_from_bytes(body) {
-                    Ok((message, [])) => Ok(message),
-                    _ => Err(WireError::Parse),
-                }
+                codec::decode(bytes, $limit)
             }
         }
-    };
+    )*};
 }
 
-codec!(Up, MAX_UP_BYTES);
-codec!(Addressed, MAX_DOWN_BYTES);
-codec!(Record, MAX_UP_BYTES);
-
-fn check_len(got: usize, limit: usize) -> Result<(), WireError> {
-    if got > limit {
-        return Err(WireError::TooLarge { got, limit });
-    }
-    Ok(())
-}
+codec!(Up: MAX_UP_BYTES, Addressed: MAX_DOWN_BYTES, Record: MAX_UP_BYTES);
 
 #[cfg(test)]
 mod tests;

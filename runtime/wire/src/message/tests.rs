@@ -5,6 +5,7 @@ use alloc::string::ToString;
 use alloc::vec;
 
 use super::*;
+use crate::limits::PROTOCOL_VERSION;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| alloc::format!("{b:02x}")).collect()

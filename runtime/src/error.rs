@@ -123,7 +123,10 @@ pub enum LoadError {
     #[error(transparent)]
     Spec(#[from] SpecMismatch),
     /// The golden vectors do not parse, or the model's outputs do not match them.
-    #[error("model is refused by its golden vectors")]
+    #[error(
+        "model is refused by its golden vectors: this engine does not compute it as the \
+         reference did"
+    )]
     Golden(#[from] GoldenError),
     /// The model did not run on a golden input.
     #[error("model did not run on golden case {case}")]

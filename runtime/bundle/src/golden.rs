@@ -59,10 +59,7 @@ pub enum GoldenError {
         got: usize,
     },
     /// An output lies outside the tolerance.
-    #[error(
-        "golden case {case}: element {element} is {got}, expected {wanted} within {bound}: \
-         this engine computes the model wrongly on this machine"
-    )]
+    #[error("golden case {case}: element {element} is {got}, expected {wanted} within {bound}")]
     Mismatch {
         /// Which case, from 0.
         case: usize,

@@ -51,6 +51,8 @@ impl Lab {
             spec.display().to_string(),
             "--source".to_owned(),
             format!("node:{}", self.path("uart.sock")),
+            "--local-socket".to_owned(),
+            self.path("agent.sock"),
         ];
         let program = programs().unwrap().join("drover-agent");
         Process::start("agent", &program, args, self.folder.path()).unwrap()
@@ -74,7 +76,7 @@ impl Lab {
     /// Reads the agent's results until one lies within a degree of `degrees`; returns how many
     /// came and the one that did.
     fn observe(&self, degrees: f64) -> (u64, Value) {
-        let socket = Path::new(&self.path("data")).join("agent.sock");
+        let socket = self.folder.path().join("agent.sock");
         let mut count = 0;
         let mut last = String::from("nothing");
         let start = Instant::now();
@@ -104,7 +106,7 @@ impl Lab {
 
     /// How many observations come within `time`.
     fn count(&self, time: Duration) -> u64 {
-        let socket = Path::new(&self.path("data")).join("agent.sock");
+        let socket = self.folder.path().join("agent.sock");
         let start = Instant::now();
         let lines = subscribe(&socket).unwrap();
         let lines = lines.map_while(Result::ok);

@@ -148,6 +148,19 @@ impl Agent {
             .collect()
     }
 
+    /// Boot and sequence of an observation that applications on the board see now: what the
+    /// server must hold once a clean stop and an empty outbox have followed.
+    ///
+    /// # Errors
+    /// When no observation comes.
+    pub fn observed(&self) -> anyhow::Result<(u64, u64)> {
+        let seen = self.ask(r#"{"op":"subscribe"}"#, 1)?.pop();
+        let seen = seen.context("no observation came")?;
+        let number = |key: &str| seen[key].as_u64();
+        let pair = number("boot").zip(number("sequence"));
+        pair.with_context(|| format!("{}: not an observation: {seen}", self.name))
+    }
+
     /// Waits until `look` finds what it wants in the status.
     ///
     /// # Errors

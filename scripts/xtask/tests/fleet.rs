@@ -35,6 +35,7 @@ fn run_on(agent: &mut Agent, more: u64) {
 /// Lets the outbox run empty, then compares both sides: what the server holds of every start
 /// of the agent is gapless, and nothing newer than it is left on the board.
 fn assert_everything_arrived_once(fleet: &Fleet, agent: &mut Agent, boots: u64) {
+    let (boot, sequence) = agent.observed().unwrap();
     agent.stop().unwrap();
     agent.start_without_rows().unwrap();
     agent
@@ -50,6 +51,9 @@ fn assert_everything_arrived_once(fleet: &Fleet, agent: &mut Agent, boots: u64) 
         assert!(start.is_gapless(), "{}: {start:?}", agent.name);
         observations += start.observations;
     }
+    // Gapless alone would not notice a lost tail: what an application saw must be there.
+    let last = stored.iter().find(|s| s.boot == boot).unwrap();
+    assert!(last.last_sequence >= sequence, "{sequence} seen, {last:?}");
     let summary = fleet.client().unwrap().device(&agent.id).unwrap();
     assert_eq!(summary.observations, observations);
     assert!(

@@ -149,7 +149,7 @@ fn draft(spec: &Spec, created_unix_s: u64, model: &dyn Model) -> Manifest {
         name: spec.bundle.name.clone(),
         version: spec.bundle.version.clone(),
         counter: spec.bundle.counter,
-        security_epoch: spec.bundle.security_epoch,
+        epoch: spec.bundle.epoch,
         created_unix_s,
         description: spec.bundle.description.clone(),
         files: Vec::new(),
@@ -172,6 +172,8 @@ fn draft(spec: &Spec, created_unix_s: u64, model: &dyn Model) -> Manifest {
             decision: spec.decision.clone(),
         },
         tolerance: spec.golden.tolerance,
+        lineage: spec.lineage.clone(),
+        components: spec.components.clone(),
     }
 }
 

@@ -26,6 +26,9 @@ pub enum BundleError {
     /// The signatures do not reach the release role's threshold.
     #[error("the bundle's signatures are not acceptable")]
     Signature(#[source] TrustError),
+    /// Not the bundle whose digest the device holds.
+    #[error("the bundle is not the one that was committed (SHA-256 mismatch)")]
+    Committed,
     /// The manifest is not acceptable.
     #[error("the bundle's manifest is not acceptable")]
     Manifest(#[source] ManifestError),
@@ -129,8 +132,8 @@ impl Container {
     }
 }
 
-/// A manifest that the release role has signed. Only [`Self::open`] makes one, so whoever
-/// holds it need not ask again.
+/// A manifest that the release role has signed, now or when the device committed it. Only
+/// [`Self::open`] and [`Self::committed`] make one, so whoever holds it need not ask again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VerifiedManifest {
     manifest: Manifest,
@@ -148,7 +151,30 @@ impl VerifiedManifest {
             .map_err(BundleError::Signature)?;
         Ok(Self {
             manifest: Manifest::decode(payload).map_err(BundleError::Manifest)?,
-            digest: Sha256::digest(payload).into(),
+            digest: sha256(payload),
+        })
+    }
+
+    /// Opens what the device has committed before, by the digest in its durable state alone.
+    ///
+    /// The signatures were verified before the commit and are not asked again: a release key
+    /// that expires or is revoked later must not stop a device that works. The digest binds
+    /// the bytes as firmly as a signature did, as long as nobody but the device writes its
+    /// durable state. For anything that came over a network use [`Self::open`].
+    ///
+    /// # Errors
+    /// [`BundleError::Frame`] when the bytes are no envelope, [`BundleError::Committed`] when
+    /// they are another bundle's, [`BundleError::Manifest`].
+    pub fn committed(envelope: &[u8], digest: &[u8; 32]) -> Result<Self, BundleError> {
+        let envelope = Envelope::decode(envelope)
+            .map_err(|_| BundleError::Frame("its signature block does not parse"))?;
+        let payload = envelope.unverified_payload();
+        if sha256(payload) != *digest {
+            return Err(BundleError::Committed);
+        }
+        Ok(Self {
+            manifest: Manifest::decode(payload).map_err(BundleError::Manifest)?,
+            digest: *digest,
         })
     }
 
@@ -326,6 +352,29 @@ mod tests {
         let error = container(&[2, 4]).verify(&root()).unwrap_err();
         assert!(matches!(error, BundleError::Signature(_)), "{error}");
         assert!(container(&[2]).open_unsigned().is_ok());
+    }
+
+    #[test]
+    fn what_was_committed_opens_by_its_digest_and_nothing_else_does() {
+        // The keys that signed it are revoked: only the digest speaks for it.
+        let committed = container(&[8, 9]);
+        assert!(committed.verify(&root()).is_err());
+        let digest = sha256(committed.envelope.unverified_payload());
+        let bytes = committed.envelope.encode().unwrap();
+        let opened = VerifiedManifest::committed(&bytes, &digest).unwrap();
+        assert_eq!(opened.digest(), &digest);
+        opened.check_payload(&committed.payload).unwrap();
+
+        // Another bundle with good signatures is still another bundle.
+        let mut other = committed.open_unsigned().unwrap();
+        other.counter += 1;
+        let mut envelope = Envelope::unsigned(other.encode().unwrap());
+        envelope.sign(Domain::Manifest, &key(2));
+        envelope.sign(Domain::Manifest, &key(3));
+        let swapped = VerifiedManifest::committed(&envelope.encode().unwrap(), &digest);
+        assert!(matches!(swapped, Err(BundleError::Committed)));
+        let cut = VerifiedManifest::committed(&bytes[..bytes.len() - 1], &digest);
+        assert!(matches!(cut, Err(BundleError::Frame(_))));
     }
 
     #[test]

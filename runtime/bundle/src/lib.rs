@@ -14,8 +14,8 @@ pub mod tensor;
 pub use container::{BundleError, Container, VerifiedManifest};
 pub use golden::{GoldenCase, GoldenVectors};
 pub use manifest::{
-    Channel, Chunking, Decision, FileEntry, FileRole, InputSpec, Manifest, Normalisation,
-    OutputSpec, Quantisation, Requires, Scoring, TensorSpec, Tolerance, Window,
+    Channel, Chunking, Component, Decision, FileEntry, FileRole, InputSpec, Lineage, Manifest,
+    Normalisation, OutputSpec, Quantisation, Requires, Scoring, TensorSpec, Tolerance, Window,
 };
 pub use spec::Spec;
 pub use tensor::{DType, Tensor, TensorError};

@@ -1,6 +1,7 @@
 //! The manifest: everything a device must know of a bundle, in one signed payload.
 //!
-//! Wire form: one version byte, then postcard of [`Manifest`]. Unknown versions, unknown
+//! Wire form: one version byte, then postcard of [`Manifest`]. Format 1, which knows neither
+//! lineage nor components, is still read; see `manifest/format.rs`. Unknown versions, unknown
 //! trailing bytes and manifests that break a rule of [`Manifest::check`] are refused, so
 //! that a decoded manifest can be used without asking again. The digest of a bundle is the
 //! SHA-256 of exactly these bytes.
@@ -10,13 +11,16 @@ use serde::{Deserialize, Serialize};
 use crate::tensor::DType;
 
 mod check;
+mod format;
 
-/// Format version that [`Manifest::encode`] writes and [`Manifest::decode`] accepts.
-pub const VERSION: u8 = 1;
+/// Format version that [`Manifest::encode`] writes; [`Manifest::decode`] also reads format 1.
+pub const VERSION: u8 = 2;
 /// A manifest larger than this is refused before it is parsed.
 pub const MAX_BYTES: usize = 128 * 1024;
 /// Bundles of more files than this are refused.
 pub const MAX_FILES: usize = 64;
+/// Manifests of more components than this are refused.
+pub const MAX_COMPONENTS: usize = 256;
 /// Bundles larger than this are refused, in bytes.
 pub const MAX_TOTAL_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -29,8 +33,9 @@ pub struct Manifest {
     pub version: String,
     /// Strictly increasing per model name; a device never goes below what it has committed.
     pub counter: u64,
-    /// Raised when older bundles must no longer run for a security reason.
-    pub security_epoch: u32,
+    /// Security epoch: raised when older bundles must no longer be installed for a security
+    /// reason. The root names the least epoch that a device accepts.
+    pub epoch: u64,
     /// When the bundle was built, in seconds since 1970.
     pub created_unix_s: u64,
     /// One line for people.
@@ -47,6 +52,38 @@ pub struct Manifest {
     pub output: OutputSpec,
     /// How far golden outputs may differ on a device.
     pub tolerance: Tolerance,
+    /// Where the model comes from; empty in format 1.
+    pub lineage: Lineage,
+    /// What the model was made of and with; empty in format 1.
+    pub components: Vec<Component>,
+}
+
+/// Where a model comes from. Drover shows and signs these facts, it does not judge them; an
+/// empty text means that nobody has said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// Names the run that trained the model, in whatever tracks them.
+    pub training_run: String,
+    /// Version of the data that it was trained on.
+    pub data_version: String,
+    /// Commit of the code that trained it.
+    pub commit: String,
+    /// Who has approved it for devices.
+    pub approved_by: String,
+    /// Until when it is maintained, in seconds since 1970.
+    pub end_of_support_unix_s: Option<u64>,
+}
+
+/// Something that a model was made of or with: a base model, a data set, a library for
+/// training, quantisation or preprocessing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    /// Name, 1 to 128 visible ASCII characters without `<`, `=` and `>`.
+    pub name: String,
+    /// Version, 1 to 64 visible ASCII characters.
+    pub version: String,
+    /// Package URL (`pkg:pypi/torch@2.9.0`), which names it beyond doubt; may be empty.
+    pub purl: String,
 }
 
 /// One file of a bundle.
@@ -246,7 +283,7 @@ pub enum ManifestError {
     #[error("manifest of {0} bytes is over the limit of {MAX_BYTES}")]
     TooLarge(usize),
     /// Written by a newer or unknown version.
-    #[error("manifest format {0} is unknown, this build reads format {VERSION}")]
+    #[error("manifest format {0} is unknown, this build reads formats 1 to {VERSION}")]
     Version(u8),
     /// Not postcard of a manifest.
     #[error("manifest bytes do not parse")]
@@ -285,41 +322,6 @@ pub fn is_model_name(name: &str) -> bool {
 }
 
 impl Manifest {
-    /// Bytes to sign and to hash.
-    ///
-    /// # Errors
-    /// [`ManifestError::Field`] or [`ManifestError::TooLarge`] when the manifest would be
-    /// refused by [`Manifest::decode`].
-    pub fn encode(&self) -> Result<Vec<u8>, ManifestError> {
-        self.check()?;
-        let bytes = postcard::to_extend(self, vec![VERSION]).map_err(ManifestError::Parse)?;
-        if bytes.len() > MAX_BYTES {
-            return Err(ManifestError::TooLarge(bytes.len()));
-        }
-        Ok(bytes)
-    }
-
-    /// Parses bytes whose signatures have been verified.
-    ///
-    /// # Errors
-    /// Any [`ManifestError`]; nothing of a refused manifest is returned.
-    pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
-        if bytes.len() > MAX_BYTES {
-            return Err(ManifestError::TooLarge(bytes.len()));
-        }
-        let (&version, body) = bytes.split_first().ok_or(ManifestError::Version(0))?;
-        if version != VERSION {
-            return Err(ManifestError::Version(version));
-        }
-        let (manifest, rest) =
-            postcard::take_from_bytes::<Self>(body).map_err(ManifestError::Parse)?;
-        if !rest.is_empty() {
-            return Err(ManifestError::Trailing(rest.len()));
-        }
-        manifest.check()?;
-        Ok(manifest)
-    }
-
     /// Sum of the sizes of all files, in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.files.iter().map(|f| f.size).sum()
@@ -340,7 +342,7 @@ pub(crate) mod tests {
             name: "pump".into(),
             version: "1.0.0".into(),
             counter: 1,
-            security_epoch: 0,
+            epoch: 0,
             created_unix_s: 1_700_000_000,
             description: "a test".into(),
             files: vec![
@@ -400,45 +402,23 @@ pub(crate) mod tests {
                 },
             },
             tolerance: Tolerance::RangeFraction(0.06),
+            lineage: Lineage::default(),
+            components: Vec::new(),
         }
     }
 
-    #[test]
-    fn round_trip_and_trailing_bytes() {
-        let manifest = sample();
-        let mut bytes = manifest.encode().unwrap();
-        assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
-        bytes.push(0);
-        assert!(matches!(
-            Manifest::decode(&bytes),
-            Err(ManifestError::Trailing(1))
-        ));
-        bytes.pop();
-        bytes[0] = 2;
-        assert!(matches!(
-            Manifest::decode(&bytes),
-            Err(ManifestError::Version(2))
-        ));
-    }
-
-    /// Golden bytes of format 1: a change here strands every device in the field.
-    #[test]
-    fn format_1_bytes_never_change() {
-        let digest = {
-            use sha2::Digest;
-            sha2::Sha256::digest(sample().encode().unwrap())
-        };
-        let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(
-            hex,
-            "99da31838135b43bf6e2b8267ccfdb07f654422e66f04d30e0dd257760e8cf3c"
-        );
+    fn component(name: &str, purl: &str) -> Component {
+        Component {
+            name: name.into(),
+            version: "1".into(),
+            purl: purl.into(),
+        }
     }
 
     #[test]
     fn broken_rules_are_named() {
         type Break = fn(&mut Manifest);
-        let cases: [(Break, &str); 8] = [
+        let cases: [(Break, &str); 13] = [
             (|m| m.name = "../x".into(), "field name"),
             (
                 |m| m.files[0].name = "../../etc/passwd".into(),
@@ -450,6 +430,23 @@ pub(crate) mod tests {
             (|m| m.input.window.rows = 3, "do not fill a tensor"),
             (|m| m.output.tensor.dtype = DType::I8, "output.quantisation"),
             (|m| m.counter = 0, "field counter"),
+            (|m| m.lineage.commit = "x".repeat(257), "field lineage"),
+            (|m| m.lineage.approved_by = "a\nb".into(), "field lineage"),
+            (
+                |m| m.components.push(component("a<1", "")),
+                "field components",
+            ),
+            (
+                |m| m.components.push(component("a", "https://a")),
+                "field components",
+            ),
+            (
+                |m| {
+                    m.components
+                        .extend([component("a", ""), component("a", "")])
+                },
+                "listed twice",
+            ),
         ];
         for (break_it, wanted) in cases {
             let mut manifest = sample();

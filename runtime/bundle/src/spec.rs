@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::manifest::{
-    Channel, Decision, Normalisation, Quantisation, Requires, Scoring, Tolerance, Window,
+    Channel, Component, Decision, Lineage, Normalisation, Quantisation, Requires, Scoring,
+    Tolerance, Window,
 };
 
 /// Why a spec cannot be used.
@@ -66,6 +67,10 @@ pub struct Spec {
     pub golden: Golden,
     /// Rows of normal operation, from which the drift baseline is computed.
     pub baseline: Option<Baseline>,
+    /// Where the model comes from.
+    pub lineage: Lineage,
+    /// What the model was made of and with.
+    pub components: Vec<Component>,
 }
 
 /// Section `[bundle]`.
@@ -78,9 +83,9 @@ pub struct BundleSection {
     pub version: String,
     /// Release counter.
     pub counter: u64,
-    /// Security epoch.
-    #[serde(default)]
-    pub security_epoch: u32,
+    /// Security epoch; `security_epoch` in specs of older versions.
+    #[serde(default, alias = "security_epoch")]
+    pub epoch: u64,
     /// One line for people.
     #[serde(default)]
     pub description: String,
@@ -161,6 +166,8 @@ impl Spec {
                 csv: folder.join(b.csv),
                 bins: b.bins,
             }),
+            lineage: file.lineage.into(),
+            components: file.component.into_iter().map(Into::into).collect(),
             bundle: file.bundle,
         })
     }
@@ -177,6 +184,10 @@ struct File {
     output: OutputSection,
     golden: GoldenSection,
     baseline: Option<BaselineSection>,
+    #[serde(default)]
+    lineage: LineageSection,
+    #[serde(default)]
+    component: Vec<ComponentSection>,
 }
 
 #[derive(Deserialize)]
@@ -402,6 +413,47 @@ struct BaselineSection {
     bins: usize,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LineageSection {
+    training_run: String,
+    data_version: String,
+    commit: String,
+    approved_by: String,
+    end_of_support_unix_s: Option<u64>,
+}
+
+impl From<LineageSection> for Lineage {
+    fn from(section: LineageSection) -> Self {
+        Self {
+            training_run: section.training_run,
+            data_version: section.data_version,
+            commit: section.commit,
+            approved_by: section.approved_by,
+            end_of_support_unix_s: section.end_of_support_unix_s,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ComponentSection {
+    name: String,
+    version: String,
+    #[serde(default)]
+    purl: String,
+}
+
+impl From<ComponentSection> for Component {
+    fn from(section: ComponentSection) -> Self {
+        Self {
+            name: section.name,
+            version: section.version,
+            purl: section.purl,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,6 +492,38 @@ mod tests {
                 threshold: 0.5,
                 median_of: 5
             }
+        );
+    }
+
+    #[test]
+    fn lineage_and_components_are_read_and_may_be_absent() {
+        let bare = Spec::parse(TEXT, Path::new(".")).unwrap();
+        assert_eq!((bare.lineage, bare.components), Default::default());
+        let text = TEXT.replace("counter = 1", "counter = 1\nepoch = 7");
+        let origin = r#"
+            [lineage]
+            training_run = "runs/417"
+            end_of_support_unix_s = 1900000000
+            [[component]]
+            name = "torch"
+            version = "2.9.0"
+            purl = "pkg:pypi/torch@2.9.0"
+            [[component]]
+            name = "pump-rows"
+            version = "2026-10"
+        "#;
+        let spec = Spec::parse(&format!("{text}{origin}"), Path::new(".")).unwrap();
+        assert_eq!(spec.bundle.epoch, 7);
+        assert_eq!(spec.lineage.training_run, "runs/417");
+        assert_eq!(spec.lineage.end_of_support_unix_s, Some(1_900_000_000));
+        let named: Vec<_> = spec
+            .components
+            .iter()
+            .map(|c| (&*c.name, &*c.purl))
+            .collect();
+        assert_eq!(
+            named,
+            [("torch", "pkg:pypi/torch@2.9.0"), ("pump-rows", "")]
         );
     }
 

@@ -57,7 +57,9 @@ pub(crate) fn manifest(
         name: "echo".into(),
         version: "1".into(),
         counter: 1,
-        security_epoch: 0,
+        epoch: 0,
+        lineage: Default::default(),
+        components: Vec::new(),
         created_unix_s: 0,
         description: String::new(),
         files: vec![

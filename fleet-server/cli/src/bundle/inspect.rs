@@ -9,8 +9,8 @@ use std::fmt;
 use std::path::Path;
 
 use drover_bundle::{
-    BundleError, Container, FileRole, GoldenVectors, InputSpec, Manifest, OutputSpec, Requires,
-    Tolerance, container,
+    BundleError, Component, Container, FileRole, GoldenVectors, InputSpec, Lineage, Manifest,
+    OutputSpec, Requires, Tolerance, container,
 };
 use drover_sketch::Baseline;
 use drover_trust::Envelope;
@@ -73,7 +73,7 @@ struct View<'a> {
     name: &'a str,
     version: &'a str,
     counter: u64,
-    security_epoch: u32,
+    epoch: u64,
     created_unix_s: u64,
     description: &'a str,
     digest: Digest,
@@ -88,6 +88,8 @@ struct View<'a> {
     input: &'a InputSpec,
     output: &'a OutputSpec,
     tolerance: Tolerance,
+    lineage: &'a Lineage,
+    components: &'a [Component],
     /// Absent when the golden file does not parse.
     golden_cases: Option<usize>,
     /// Absent when there is no baseline or it does not parse.
@@ -147,7 +149,7 @@ fn view<'a>(container: &Container, manifest: &'a Manifest) -> View<'a> {
         name: &manifest.name,
         version: &manifest.version,
         counter: manifest.counter,
-        security_epoch: manifest.security_epoch,
+        epoch: manifest.epoch,
         created_unix_s: manifest.created_unix_s,
         description: &manifest.description,
         digest: Digest::of(&container.envelope),
@@ -168,6 +170,8 @@ fn view<'a>(container: &Container, manifest: &'a Manifest) -> View<'a> {
         input: &manifest.input,
         output: &manifest.output,
         tolerance: manifest.tolerance,
+        lineage: &manifest.lineage,
+        components: &manifest.components,
         golden_cases: golden.map(|g| g.cases.len()),
         baseline: baseline.map(|b| features(&b)),
     }

@@ -2,8 +2,9 @@
 //! that nothing later needs to ask whether a field makes sense.
 
 use super::{
-    Decision, FileRole, MAX_FILES, MAX_TOTAL_BYTES, Manifest, ManifestError, Normalisation,
-    Quantisation, Scoring, TensorSpec, Tolerance, is_file_name, is_model_name,
+    Component, Decision, FileRole, MAX_COMPONENTS, MAX_FILES, MAX_TOTAL_BYTES, Manifest,
+    ManifestError, Normalisation, Quantisation, Scoring, TensorSpec, Tolerance, is_file_name,
+    is_model_name,
 };
 use crate::tensor::DType;
 
@@ -28,6 +29,7 @@ impl Manifest {
         self.check_files()?;
         self.check_input()?;
         self.check_output()?;
+        self.check_origin()?;
         match self.tolerance {
             Tolerance::RangeFraction(f) if !(f.is_finite() && (0.0..1.0).contains(&f)) => {
                 refuse("tolerance", "a range fraction lies in 0..1")
@@ -175,6 +177,64 @@ impl Manifest {
         }
         Ok(())
     }
+
+    fn check_origin(&self) -> Result<(), ManifestError> {
+        let lineage = &self.lineage;
+        for text in [
+            &lineage.training_run,
+            &lineage.data_version,
+            &lineage.commit,
+            &lineage.approved_by,
+        ] {
+            if text.len() > 256 || text.chars().any(char::is_control) {
+                return refuse("lineage", "at most 256 bytes of one line each");
+            }
+        }
+        if self.components.len() > MAX_COMPONENTS {
+            return refuse("components", format!("more than {MAX_COMPONENTS}"));
+        }
+        for (i, component) in self.components.iter().enumerate() {
+            check_component(component)?;
+            let same = |c: &Component| c.name == component.name && c.version == component.version;
+            if self.components.iter().take(i).any(same) {
+                let (name, version) = (&component.name, &component.version);
+                return refuse("components", format!("{name} {version} is listed twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_component(component: &Component) -> Result<(), ManifestError> {
+    let Component {
+        name,
+        version,
+        purl,
+    } = component;
+    let visible =
+        |text: &str, most| text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
+    // The operators stand between name and version in what an operator asks for.
+    if name.is_empty() || !visible(name, 128) || name.contains(['<', '=', '>']) {
+        return refuse(
+            "components",
+            format!(
+                "{name:?} is no name: use 1 to 128 visible ASCII characters without <, = and >"
+            ),
+        );
+    }
+    if version.is_empty() || !visible(version, 64) {
+        return refuse(
+            "components",
+            format!("{name} needs a version of 1 to 64 visible ASCII characters"),
+        );
+    }
+    if !(purl.is_empty() || purl.starts_with("pkg:") && visible(purl, 512)) {
+        return refuse(
+            "components",
+            format!("{name} has {purl:?}, which is no package URL (pkg:type/name@version)"),
+        );
+    }
+    Ok(())
 }
 
 fn refuse(field: &'static str, why: impl Into<String>) -> Result<(), ManifestError> {

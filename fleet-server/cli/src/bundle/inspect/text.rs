@@ -11,7 +11,7 @@ pub(super) fn table(view: &View<'_>) -> Table {
     table.pair("name", view.name);
     table.pair("version", view.version);
     table.pair("counter", view.counter);
-    table.pair("security epoch", view.security_epoch);
+    table.pair("security epoch", view.epoch);
     table.pair("created", clock::show_s(view.created_unix_s));
     if !view.description.is_empty() {
         table.pair("description", view.description);
@@ -49,7 +49,32 @@ pub(super) fn table(view: &View<'_>) -> Table {
         );
         table.pair(&format!("baseline {}", feature.name), value);
     }
+    origin(&mut table, view);
     table
+}
+
+fn origin(table: &mut Table, view: &View<'_>) {
+    let lineage = view.lineage;
+    for (name, value) in [
+        ("training run", &lineage.training_run),
+        ("data version", &lineage.data_version),
+        ("commit", &lineage.commit),
+        ("approved by", &lineage.approved_by),
+    ] {
+        if !value.is_empty() {
+            table.pair(name, value);
+        }
+    }
+    if let Some(end) = lineage.end_of_support_unix_s {
+        table.pair("end of support", clock::show_s(end));
+    }
+    for component in view.components {
+        let value = match component.purl.as_str() {
+            "" => component.version.clone(),
+            purl => format!("{}, {purl}", component.version),
+        };
+        table.pair(&format!("component {}", component.name), value);
+    }
 }
 
 fn signatures(view: &View<'_>) -> String {

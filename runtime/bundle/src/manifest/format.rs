@@ -1,0 +1,173 @@
+//! Between a manifest and its bytes.
+//!
+//! Format 2 is what serde makes of [`Manifest`]. Format 1 ended after the tolerance and held
+//! the security epoch in 32 bits; it is read for as long as bundles of it run anywhere, and
+//! never written. Nothing of refused bytes is returned.
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    Chunking, FileEntry, InputSpec, Lineage, MAX_BYTES, Manifest, ManifestError, OutputSpec,
+    Requires, Tolerance, VERSION,
+};
+
+/// The fields of format 1 in their order: name, version, counter, security epoch, time of the
+/// build, description, and then by type.
+type Format1 = (
+    String,
+    String,
+    u64,
+    u32,
+    u64,
+    String,
+    Vec<FileEntry>,
+    Chunking,
+    Requires,
+    InputSpec,
+    OutputSpec,
+    Tolerance,
+);
+
+impl Manifest {
+    /// Bytes to sign and to hash, in format [`VERSION`].
+    ///
+    /// # Errors
+    /// [`ManifestError::Field`] or [`ManifestError::TooLarge`] when the manifest would be
+    /// refused by [`Manifest::decode`].
+    pub fn encode(&self) -> Result<Vec<u8>, ManifestError> {
+        self.check()?;
+        let bytes = postcard::to_extend(self, vec![VERSION]).map_err(ManifestError::Parse)?;
+        if bytes.len() > MAX_BYTES {
+            return Err(ManifestError::TooLarge(bytes.len()));
+        }
+        Ok(bytes)
+    }
+
+    /// Parses bytes whose signatures have been verified, in format 1 or 2.
+    ///
+    /// # Errors
+    /// Any [`ManifestError`]; nothing of a refused manifest is returned.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MAX_BYTES {
+            return Err(ManifestError::TooLarge(bytes.len()));
+        }
+        let (&version, body) = bytes.split_first().ok_or(ManifestError::Version(0))?;
+        let manifest = match version {
+            1 => of_format_1(whole(body)?),
+            VERSION => whole(body)?,
+            _ => return Err(ManifestError::Version(version)),
+        };
+        manifest.check()?;
+        Ok(manifest)
+    }
+}
+
+fn whole<T: DeserializeOwned>(body: &[u8]) -> Result<T, ManifestError> {
+    let (value, rest) = postcard::take_from_bytes(body).map_err(ManifestError::Parse)?;
+    match rest.len() {
+        0 => Ok(value),
+        more => Err(ManifestError::Trailing(more)),
+    }
+}
+
+fn of_format_1(body: Format1) -> Manifest {
+    let (name, version, counter, epoch, created_unix_s, description, files, ..) = body;
+    let (.., chunking, requires, input, output, tolerance) = body;
+    Manifest {
+        name,
+        version,
+        counter,
+        epoch: u64::from(epoch),
+        created_unix_s,
+        description,
+        files,
+        chunking,
+        requires,
+        input,
+        output,
+        tolerance,
+        lineage: Lineage::default(),
+        components: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::super::tests::sample;
+    use super::*;
+    use crate::manifest::Component;
+
+    fn full() -> Manifest {
+        Manifest {
+            epoch: u64::from(u32::MAX) + 1,
+            lineage: Lineage {
+                training_run: "runs/417".into(),
+                data_version: "2026-10".into(),
+                commit: "5f3c2a".into(),
+                approved_by: "Ada".into(),
+                end_of_support_unix_s: Some(1_900_000_000),
+            },
+            components: vec![Component {
+                name: "torch".into(),
+                version: "2.9.0".into(),
+                purl: "pkg:pypi/torch@2.9.0".into(),
+            }],
+            ..sample()
+        }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// What format 1 wrote of the sample.
+    fn format_1() -> Vec<u8> {
+        let mut bytes = sample().encode().unwrap();
+        bytes[0] = 1;
+        // Four empty texts, no end of support, no components.
+        assert_eq!(bytes.split_off(bytes.len() - 6), [0; 6]);
+        bytes
+    }
+
+    #[test]
+    fn round_trip_and_trailing_bytes() {
+        for (manifest, mut bytes) in [
+            (full(), full().encode().unwrap()),
+            (sample(), sample().encode().unwrap()),
+            (sample(), format_1()),
+        ] {
+            assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);
+            bytes.push(0);
+            let refused = Manifest::decode(&bytes);
+            assert!(matches!(refused, Err(ManifestError::Trailing(1))));
+            bytes.pop();
+            for len in 0..bytes.len() {
+                assert!(Manifest::decode(&bytes[..len]).is_err(), "cut at {len}");
+            }
+            bytes[0] = 3;
+            let refused = Manifest::decode(&bytes);
+            assert!(matches!(refused, Err(ManifestError::Version(3))));
+        }
+    }
+
+    /// Golden bytes of format 1: a change here strands every device in the field.
+    #[test]
+    fn format_1_bytes_never_change() {
+        assert_eq!(
+            hex(&Sha256::digest(format_1())),
+            "99da31838135b43bf6e2b8267ccfdb07f654422e66f04d30e0dd257760e8cf3c"
+        );
+    }
+
+    /// Golden bytes of format 2: its digests name bundles that run in the field.
+    #[test]
+    fn format_2_bytes_never_change() {
+        let bytes = full().encode().unwrap();
+        assert_eq!(
+            hex(&Sha256::digest(&bytes)),
+            "f0671c6dba3514a7e72017b8d0c1635faa1781108e8f9c00dee702a75922d797"
+        );
+    }
+}

@@ -59,6 +59,30 @@ pub enum TrustError {
         /// Version offered.
         got: u64,
     },
+    /// A catalog that contradicts itself or an earlier one.
+    #[error("catalog is inconsistent: {0}")]
+    Catalog(&'static str),
+    /// Metadata past its end: somebody may hold newer metadata back.
+    #[error("{what} ended at {expired}, it is {now} (seconds since 1970)")]
+    Stale {
+        /// Kind of metadata.
+        what: &'static str,
+        /// End of its life.
+        expired: u64,
+        /// Trusted time.
+        now: u64,
+    },
+    /// The catalog does not list a bundle as it is assigned.
+    #[error("the fleet's catalog does not list the bundle as it is assigned")]
+    Unlisted,
+    /// A security epoch below the least one that is accepted.
+    #[error("security epoch {got} is below {have}")]
+    Epoch {
+        /// Least epoch accepted.
+        have: u64,
+        /// Epoch offered.
+        got: u64,
+    },
     /// Metadata of another fleet.
     #[error("metadata is for another fleet")]
     Fleet,

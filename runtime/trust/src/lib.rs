@@ -12,16 +12,23 @@
 extern crate alloc;
 
 pub mod assignment;
+pub mod catalog;
 pub mod device;
 pub mod envelope;
 pub mod error;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
 pub mod key;
 pub mod keyfile;
+pub mod mutation;
 pub mod root;
+pub mod voucher;
 
 pub use assignment::{AssignedBundle, Assignment};
+pub use catalog::{Catalog, CatalogMark, Listed};
 pub use device::DeviceId;
 pub use envelope::{Domain, Envelope, Signature};
 pub use error::{Class, TrustError};
 pub use key::{KeyId, PublicKey, SecretKey};
 pub use root::{Role, RoleKeys, Root, TrustedRoot};
+pub use voucher::Voucher;

@@ -19,7 +19,7 @@ pub enum WireError {
         limit: usize,
     },
     /// A protocol version that this build does not speak.
-    #[error("protocol version {0} is not spoken here (this is version {PROTOCOL_VERSION})")]
+    #[error("protocol version {0} is not spoken here")]
     Version(u8),
     /// Not postcard of the message, bytes that follow it, or a field out of bounds.
     #[error("message does not parse")]
@@ -27,8 +27,16 @@ pub enum WireError {
 }
 
 pub(crate) fn encode<T: Serialize>(message: &T, limit: usize) -> Result<Vec<u8>, WireError> {
-    let bytes =
-        postcard::to_extend(message, vec![PROTOCOL_VERSION]).map_err(|_| WireError::Parse)?;
+    encode_as(PROTOCOL_VERSION, message, limit)
+}
+
+/// [`encode`] for a message whose form has a version of its own.
+pub(crate) fn encode_as<T: Serialize>(
+    version: u8,
+    message: &T,
+    limit: usize,
+) -> Result<Vec<u8>, WireError> {
+    let bytes = postcard::to_extend(message, vec![version]).map_err(|_| WireError::Parse)?;
     check_len(bytes.len(), limit)?;
     Ok(bytes)
 }
@@ -37,9 +45,18 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
     bytes: &'a [u8],
     limit: usize,
 ) -> Result<T, WireError> {
+    decode_as(PROTOCOL_VERSION, bytes, limit)
+}
+
+/// [`decode`] for a message whose form has a version of its own.
+pub(crate) fn decode_as<'a, T: Deserialize<'a>>(
+    wanted: u8,
+    bytes: &'a [u8],
+    limit: usize,
+) -> Result<T, WireError> {
     check_len(bytes.len(), limit)?;
     let (&version, body) = bytes.split_first().ok_or(WireError::Parse)?;
-    if version != PROTOCOL_VERSION {
+    if version != wanted {
         return Err(WireError::Version(version));
     }
     match postcard::take_from_bytes(body) {

@@ -38,6 +38,55 @@ pub enum Up {
     },
     /// Records out of the outbox.
     Batch(Batch),
+    /// What the device trusts and what was tried against it; sent before each hello and
+    /// whenever it changed.
+    Trust(TrustReport),
+}
+
+/// The envelope around [`Up`]: says who sends and numbers the message, so that an old one
+/// cannot be played again. The signature of the device's key covers it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Numbered {
+    /// Device that sends it.
+    pub device: String,
+    /// Drawn anew at each start of the agent; two that alternate are two devices with one key.
+    pub instance: [u8; 16],
+    /// Number of this start of the agent.
+    pub boot: u64,
+    /// Counts the messages of this boot from 1; never decreases within it.
+    pub counter: u64,
+    /// The message.
+    pub message: Up,
+}
+
+/// What a device trusts and what was tried against it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustReport {
+    /// Version of the newest root that it has verified.
+    pub root_version: u64,
+    /// Version of the newest catalog that it has accepted; 0 for none.
+    pub catalog_version: u64,
+    /// When that catalog was issued, in seconds since 1970: how stale the device's view is.
+    pub catalog_unix_s: u64,
+    /// Its trusted time, in seconds since 1970; never more than the true time.
+    pub time_floor_s: u64,
+    /// What lies on its disk ready to run, the active bundle first.
+    pub installed: Vec<Installed>,
+    /// Refusals since it was enrolled, by reason: the attack indicator.
+    pub refused: Vec<(FailureCode, u32)>,
+}
+
+/// A bundle on a device's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// Which bundle.
+    pub digest: Digest,
+    /// Counter of the release.
+    pub counter: u64,
+    /// Security epoch of the release.
+    pub epoch: u64,
+    /// Sum of the sizes of its files, in bytes.
+    pub total_bytes: u64,
 }
 
 /// From the server to one device.
@@ -64,6 +113,38 @@ pub enum Down {
         /// Which bundle.
         digest: Digest,
     },
+    /// Desired state, with the catalog that lists what it names. [`Down::Assignment`], which
+    /// brings none, is refused by devices of this version.
+    Desired {
+        /// Encoded envelope of the assignment.
+        assignment: Vec<u8>,
+        /// Encoded envelope of the catalog.
+        catalog: Vec<u8>,
+    },
+    /// The key to a confidential bundle's chunks, for this device alone (HPKE over X25519,
+    /// HKDF-SHA256, ChaCha20-Poly1305; info is `drover/content-key/v1`, the digest is
+    /// authenticated beside it).
+    ContentKey {
+        /// Which bundle.
+        digest: Digest,
+        /// HPKE's encapsulated key.
+        encapsulated: [u8; 32],
+        /// The wrapped content key, with its tag.
+        wrapped: Vec<u8>,
+    },
+    /// Moves the device to another fleet: an encoded, signed voucher.
+    Transfer {
+        /// Encoded envelope.
+        voucher: Vec<u8>,
+    },
+}
+
+/// What comes on a device's topic for roots: the successors of the root that it trusts, in
+/// order. Each is verified by the one before it, so nobody else signs this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootChain {
+    /// Encoded envelopes.
+    pub roots: Vec<Vec<u8>>,
 }
 
 /// The envelope around [`Down`]: binds a message to its recipient. The signature of the
@@ -173,7 +254,7 @@ pub enum Step {
 }
 
 /// Why an update failed; numbers are for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum FailureCode {
     /// Signatures do not reach the threshold.
@@ -196,6 +277,46 @@ pub enum FailureCode {
     StorageFull = 9,
     /// It did not get through in time.
     Expired = 10,
+    /// Catalog, assignment or root is past its end: somebody may hold newer ones back.
+    Frozen = 11,
+    /// The keys that signed it were revoked by a newer root.
+    Revoked = 12,
+    /// Its source is slower than a download may be.
+    Slow = 13,
+    /// It is for another device, or another fleet.
+    WrongRecipient = 14,
+    /// The fleet's catalog does not list it as it is assigned.
+    Unlisted = 15,
+    /// Files or chunks that were signed are missing.
+    Incomplete = 16,
+    /// A root that does not follow the trusted one.
+    RootInvalid = 17,
+}
+
+impl FailureCode {
+    /// Name of the security event, as logs, events and attack reports show it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SignatureInvalid => "SIG_INVALID",
+            Self::Mismatch => "MISMATCH",
+            Self::Rollback => "ROLLBACK",
+            Self::Incompatible => "INCOMPATIBLE",
+            Self::LoadFailed => "LOAD_FAILED",
+            Self::GoldenMismatch => "GOLDEN_MISMATCH",
+            Self::TrialFailed => "TRIAL_FAILED",
+            Self::Quarantined => "QUARANTINED",
+            Self::StorageFull => "STORAGE_FULL",
+            Self::Expired => "EXPIRED",
+            Self::Frozen => "FREEZE",
+            Self::Revoked => "REVOKED",
+            Self::Slow => "SLOW",
+            Self::WrongRecipient => "WRONG_RECIPIENT",
+            Self::Unlisted => "UNLISTED",
+            Self::Incomplete => "INCOMPLETE",
+            Self::RootInvalid => "ROOT_INVALID",
+        }
+    }
 }
 
 /// Records of one start of the agent, in order.
@@ -351,7 +472,13 @@ macro_rules! codec {
     )*};
 }
 
-codec!(Up: MAX_UP_BYTES, Addressed: MAX_DOWN_BYTES, Record: MAX_UP_BYTES);
+codec!(
+    Up: MAX_UP_BYTES,
+    Numbered: MAX_UP_BYTES,
+    Addressed: MAX_DOWN_BYTES,
+    RootChain: MAX_DOWN_BYTES,
+    Record: MAX_UP_BYTES
+);
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `drover/v1/d/<device>/up` | that device | server |
 //! | `drover/v1/d/<device>/down` | server | that device |
+//! | `drover/v1/d/<device>/roots` | server | that device |
 //! | `drover/v1/b/<bundle digest, hex>` | server | every device that fetches the bundle |
 
 use alloc::format;
@@ -20,6 +21,11 @@ pub fn up(device: &str) -> String {
 /// From the server to `device`.
 pub fn down(device: &str) -> String {
     format!("drover/v1/d/{device}/down")
+}
+
+/// Successors of the root that `device` trusts ([`crate::message::RootChain`]).
+pub fn roots(device: &str) -> String {
+    format!("drover/v1/d/{device}/roots")
 }
 
 /// Chunks of one bundle, published once for all devices that need them.

@@ -1,6 +1,7 @@
 //! Golden bytes of protocol version 1. A failing test here means that devices in the field
 //! no longer understand: mend the code, never the bytes.
 
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 
@@ -93,6 +94,84 @@ fn down_version_1() {
     let bytes = message.encode().unwrap();
     assert_eq!(hex(&bytes), "010364657680e2cfaa0602020301030707090a");
     assert_eq!(Addressed::decode(&bytes).unwrap(), message);
+}
+
+#[test]
+fn numbered_version_1() {
+    let message = Numbered {
+        device: "dev".to_string(),
+        instance: [0xcd; 16],
+        boot: 3,
+        counter: 300,
+        message: Up::Trust(TrustReport {
+            root_version: 2,
+            catalog_version: 5,
+            catalog_unix_s: 1_700_000_000,
+            time_floor_s: 1_700_000_001,
+            installed: vec![Installed {
+                digest: [0xab; 32],
+                counter: 7,
+                epoch: 1,
+                total_bytes: 300,
+            }],
+            refused: vec![(FailureCode::Frozen, 4)],
+        }),
+    };
+    let bytes = message.encode().unwrap();
+    let wanted = [
+        "0103646576",
+        &"cd".repeat(16),
+        "03ac02",
+        "050205",
+        "80e2cfaa06",
+        "81e2cfaa06",
+        "01",
+        &"ab".repeat(32),
+        "0701ac02",
+        "010a04",
+    ];
+    assert_eq!(hex(&bytes), wanted.concat());
+    assert_eq!(Numbered::decode(&bytes).unwrap(), message);
+}
+
+#[test]
+fn down_version_1_with_catalogs_keys_and_vouchers() {
+    let cases = [
+        (
+            Down::Desired {
+                assignment: vec![1, 2],
+                catalog: vec![3],
+            },
+            "05020102010 3",
+        ),
+        (
+            Down::ContentKey {
+                digest: [0xab; 32],
+                encapsulated: [0xcd; 32],
+                wrapped: vec![9],
+            },
+            "06 AB CD 0109",
+        ),
+        (Down::Transfer { voucher: vec![7] }, "070107"),
+    ];
+    for (message, wanted) in cases {
+        let wanted = wanted
+            .replace(' ', "")
+            .replace("AB", &"ab".repeat(32))
+            .replace("CD", &"cd".repeat(32));
+        let addressed = Addressed {
+            device: "d".to_string(),
+            sent_unix_s: 1,
+            message,
+        };
+        let bytes = addressed.encode().unwrap();
+        assert_eq!(hex(&bytes), format!("01016401{wanted}"));
+        assert_eq!(Addressed::decode(&bytes).unwrap(), addressed);
+    }
+    let chain = RootChain {
+        roots: vec![vec![1], vec![2, 3]],
+    };
+    assert_eq!(hex(&chain.encode().unwrap()), "01020101020203");
 }
 
 #[test]

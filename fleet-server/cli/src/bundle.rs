@@ -5,6 +5,8 @@
 
 mod build;
 mod inspect;
+mod oms;
+mod sbom;
 mod sign;
 mod verify;
 
@@ -34,6 +36,10 @@ pub(crate) enum Bundle {
         /// Bundle file
         bundle: PathBuf,
     },
+    /// Write what a bundle is made of as a CycloneDX ML-BOM
+    Sbom(sbom::Sbom),
+    /// Write a bundle's files with an OpenSSF Model Signing signature
+    ExportOms(oms::ExportOms),
 }
 
 pub(crate) fn run(command: Bundle, out: &Output) -> Result<()> {
@@ -42,6 +48,8 @@ pub(crate) fn run(command: Bundle, out: &Output) -> Result<()> {
         Bundle::Sign(args) => sign::run(&args, out),
         Bundle::Verify(args) => verify::run(&args, out),
         Bundle::Inspect { bundle } => inspect::run(&bundle, out),
+        Bundle::Sbom(args) => sbom::run(&args, out),
+        Bundle::ExportOms(args) => oms::run(&args, out),
     }
 }
 

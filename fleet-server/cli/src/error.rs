@@ -47,6 +47,12 @@ pub(crate) enum CliError {
     /// Not a key file.
     #[error("{} is not a whole key file", .path.display())]
     Key { path: PathBuf, source: TrustError },
+    /// Not a private key for exports.
+    #[error(
+        "{} is no P-256 private key in PEM: make one with `drover keys oms` or `openssl ecparam \
+         -name prime256v1 -genkey -noout`", .path.display()
+    )]
+    OmsKey { path: PathBuf },
     /// A key of another role.
     #[error("{} is a {got} key, this needs a {wanted} key", .path.display())]
     KeyRole {

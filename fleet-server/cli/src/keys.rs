@@ -5,6 +5,7 @@
 
 mod init;
 mod inspect;
+pub(crate) mod oms;
 
 use std::path::{Path, PathBuf};
 
@@ -30,12 +31,15 @@ pub(crate) enum Keys {
         /// Key file or root metadata
         file: PathBuf,
     },
+    /// Make a P-256 key that signs exports for OpenSSF Model Signing
+    Oms(oms::Oms),
 }
 
 pub(crate) fn run(command: Keys, out: &Output) -> Result<()> {
     match command {
         Keys::Init(args) => init::run(&args, out),
         Keys::Inspect { file } => inspect::run(&file, out),
+        Keys::Oms(args) => oms::run(&args, out),
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod text;
 
+pub(super) use text::normalisation;
+
 use std::fmt;
 use std::path::Path;
 
@@ -191,7 +193,7 @@ fn features(baseline: &Baseline) -> Vec<FeatureView> {
     baseline.features().iter().map(feature).collect()
 }
 
-fn role_name(role: FileRole) -> &'static str {
+pub(super) fn role_name(role: FileRole) -> &'static str {
     match role {
         FileRole::Model => "model",
         FileRole::Golden => "golden",

@@ -148,7 +148,7 @@ fn sign_root(
 
 /// Writes all files or none: a fleet with half of its keys is of no use, and would keep the
 /// next try from succeeding.
-fn write_all(folder: &Path, files: &[(PathBuf, Vec<u8>, bool)]) -> Result<()> {
+pub(super) fn write_all(folder: &Path, files: &[(PathBuf, Vec<u8>, bool)]) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|source| CliError::Write {
         path: folder.to_owned(),
         source,

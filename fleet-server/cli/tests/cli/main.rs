@@ -8,3 +8,4 @@ mod drover;
 mod help;
 mod keys;
 mod server;
+mod supply;

@@ -156,7 +156,7 @@ fn rows(n: u32) -> String {
     }
 }
 
-fn normalisation(normalisation: &Normalisation) -> String {
+pub(in crate::bundle) fn normalisation(normalisation: &Normalisation) -> String {
     match normalisation {
         Normalisation::None => "none".to_owned(),
         Normalisation::ZScore { clip, .. } => format!("z-score, clipped to +-{clip}"),

@@ -16,6 +16,7 @@ use crate::http;
         http::healthz, http::status, http::metrics,
         http::broker, http::start_broker, http::stop_broker,
         http::create_tokens, http::enroll, http::devices, http::device, http::approve_device,
+        http::revoke_device, http::renew_certificate,
         http::publish_release, http::releases, http::release,
         http::create_rollout, http::rollouts, http::rollout,
         http::observations, http::observation_summary, http::data_stats, http::events, http::drift,

@@ -5,17 +5,21 @@
 
 mod acl;
 mod embedded;
+mod external;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use drover_api::BrokerKind;
+use rustls::ClientConfig;
 
 use crate::ServerError;
 
 pub(crate) use acl::Gate;
 pub(crate) use embedded::EmbeddedBroker;
+pub(crate) use external::ExternalBroker;
 
 /// A future that a trait object can give.
 pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -45,46 +49,31 @@ pub(crate) trait Broker: Send + Sync {
     /// Address that it is bound to, if it is bound in this process.
     fn local_addr(&self) -> Option<SocketAddr>;
 
-    /// Host and port that the server connects to.
-    fn endpoint(&self) -> (String, u16);
+    /// Where and how the server connects.
+    fn endpoint(&self) -> Endpoint;
 
     /// How the server logs in.
     fn login(&self) -> Login;
+
+    /// Host and port for devices, unless the configuration knows better.
+    fn for_devices(&self) -> (String, u16);
+
+    /// Ends the sessions of a device now. It comes back unless it has been revoked or
+    /// quarantined before.
+    fn cut<'a>(&'a self, device: &'a str) -> Boxed<'a, Result<(), ServerError>>;
+
+    /// Makes a new revocation list known, as PEM.
+    fn revoked(&self, list: &str) -> Result<(), ServerError>;
+
+    /// Sessions of devices that live now, as far as is known here.
+    fn sessions(&self) -> Option<usize>;
 }
 
-/// A broker that somebody else runs.
-pub(crate) struct ExternalBroker {
+/// Where and how the server connects.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
     pub(crate) host: String,
     pub(crate) port: u16,
-    pub(crate) login: Login,
-}
-
-impl Broker for ExternalBroker {
-    fn kind(&self) -> BrokerKind {
-        BrokerKind::External
-    }
-
-    fn start(&self) -> Boxed<'_, Result<(), ServerError>> {
-        Box::pin(async { Err(ServerError::ExternalBroker) })
-    }
-
-    fn stop(&self) -> Boxed<'_, Result<(), ServerError>> {
-        Box::pin(async { Err(ServerError::ExternalBroker) })
-    }
-
-    fn is_running(&self) -> bool {
-        true
-    }
-
-    fn local_addr(&self) -> Option<SocketAddr> {
-        None
-    }
-
-    fn endpoint(&self) -> (String, u16) {
-        (self.host.clone(), self.port)
-    }
-
-    fn login(&self) -> Login {
-        self.login.clone()
-    }
+    /// Settings of TLS; none for plain MQTT.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
 }

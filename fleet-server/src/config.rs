@@ -17,10 +17,30 @@ pub struct Config {
     pub root: PathBuf,
     /// File with the fleet role's secret key.
     pub fleet_key: PathBuf,
+    /// File with the catalog role's secret key; by default `catalog.key` beside the fleet key.
+    pub catalog_key: Option<PathBuf>,
+    /// Files with further keys of both roles, for roots to come: the newest root says which
+    /// key signs.
+    pub next_keys: Vec<PathBuf>,
+    /// Life of a catalog, in seconds; a newer one is made after half of it.
+    pub catalog_ttl_secs: u64,
+    /// A device that has had no newer catalog for this long is marked, in seconds; by default
+    /// after the life of a catalog.
+    pub stale_after_secs: Option<u64>,
     /// Address of the REST interface; port 0 takes a free one.
     pub http_listen: SocketAddr,
     /// Address of the embedded broker; port 0 takes a free one.
     pub mqtt_listen: SocketAddr,
+    /// Serves the REST interface without TLS: on loopback, or behind a proxy that has its own.
+    pub plain_http: bool,
+    /// Further DNS names and addresses under which this server is reached, for its certificate.
+    pub tls_names: Vec<String>,
+    /// Most connections to the REST interface at once.
+    pub http_connections: usize,
+    /// Most connections to the embedded broker at once.
+    pub mqtt_connections: usize,
+    /// Most TLS handshakes with devices that are computed at once.
+    pub mqtt_handshakes: usize,
     /// Which broker.
     pub broker: BrokerConfig,
     /// Broker host that devices are told at enrolment; by default the one the server uses.
@@ -61,7 +81,40 @@ pub enum BrokerConfig {
         /// Password of the server, if the broker wants one.
         #[serde(default)]
         password: Option<String>,
+        /// Speaks MQTT without TLS: for a broker on loopback alone.
+        #[serde(default)]
+        plain: bool,
+        /// Files with the broker's authority and with the server's certificate and key, in PEM;
+        /// without them the server shows a certificate of its own authority and trusts that.
+        #[serde(default)]
+        tls: Option<ClientFiles>,
+        /// File where the broker reads its revocation list; the server writes it there beside
+        /// the one in its data folder.
+        #[serde(default)]
+        revocation_list: Option<PathBuf>,
     },
+}
+
+impl BrokerConfig {
+    /// Whether devices and broker show each other certificates of the server's own authority.
+    pub(crate) fn is_of_own_authority(&self) -> bool {
+        match self {
+            Self::Embedded => true,
+            Self::External { plain, tls, .. } => !plain && tls.is_none(),
+        }
+    }
+}
+
+/// Certificates, as files in PEM, for a broker of another authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientFiles {
+    /// Authorities that vouch for the broker.
+    pub ca: PathBuf,
+    /// The server's certificate, then those between it and its authority.
+    pub certificate: PathBuf,
+    /// The server's secret key, PKCS #8.
+    pub key: PathBuf,
 }
 
 impl std::fmt::Debug for BrokerConfig {
@@ -79,8 +132,17 @@ impl Default for Config {
             data_dir: PathBuf::from("drover-data"),
             root: PathBuf::from("keys/root.drover-root"),
             fleet_key: PathBuf::from("keys/fleet.key"),
+            catalog_key: None,
+            next_keys: Vec::new(),
+            catalog_ttl_secs: 7 * 24 * 3600,
+            stale_after_secs: None,
             http_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            mqtt_listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            mqtt_listen: SocketAddr::from(([127, 0, 0, 1], 8883)),
+            plain_http: false,
+            tls_names: Vec::new(),
+            http_connections: 1024,
+            mqtt_connections: 10_000,
+            mqtt_handshakes: 256,
             broker: BrokerConfig::Embedded,
             advertised_broker_host: None,
             advertised_broker_port: None,
@@ -104,6 +166,9 @@ impl Config {
         if self.assignment_ttl_secs < 60 {
             return refuse("assignment_ttl_secs", "use at least 60");
         }
+        if self.catalog_ttl_secs == 0 || self.catalog_ttl_secs > 366 * 24 * 3600 {
+            return refuse("catalog_ttl_secs", "use 1 to 31622400");
+        }
         if self.plan_interval_ms == 0 {
             return refuse("plan_interval_ms", "use at least 1");
         }
@@ -112,6 +177,12 @@ impl Config {
         }
         if self.max_release_bytes == 0 || self.max_release_bytes > 1 << 30 {
             return refuse("max_release_bytes", "use 1 to 1073741824");
+        }
+        if self.http_connections == 0 || self.mqtt_connections == 0 || self.mqtt_handshakes == 0 {
+            return refuse(
+                "http_connections, mqtt_connections and mqtt_handshakes",
+                "use at least 1",
+            );
         }
         Ok(())
     }

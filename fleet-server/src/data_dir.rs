@@ -72,6 +72,85 @@ impl DataDir {
         Ok(token)
     }
 
+    /// The authority over certificates: its key and its own certificate in one file, so that a
+    /// power cut leaves both or none. `make` gives them on the first start.
+    pub(crate) fn authority(
+        &self,
+        make: impl FnOnce() -> Result<String, ServerError>,
+    ) -> Result<String, ServerError> {
+        let path = self.path.join("authority.pem");
+        match std::fs::read_to_string(&path) {
+            Ok(pem) => return Ok(pem),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(failed(&path, e)),
+        }
+        let pem = make()?;
+        self.write(&path, pem.as_bytes())?;
+        Ok(pem)
+    }
+
+    /// Writes a file for others to read, `ca.pem` or `crl.pem`, unless it holds that already;
+    /// gives its path.
+    pub(crate) fn publish(&self, name: &str, content: &str) -> Result<PathBuf, ServerError> {
+        let path = self.path.join(name);
+        if std::fs::read_to_string(&path).ok().as_deref() != Some(content) {
+            self.write(&path, content.as_bytes())?;
+        }
+        Ok(path)
+    }
+
+    /// The encoded roots, in the order of their versions.
+    pub(crate) fn roots(&self) -> Result<Vec<Vec<u8>>, ServerError> {
+        let dir = self.path.join("roots");
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed(&dir, e)),
+        };
+        let mut found = Vec::new();
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let version = name.to_str().and_then(|n| n.strip_suffix(".root"));
+            if let Some(version) = version.and_then(|v| v.parse::<u64>().ok()) {
+                let path = entry.path();
+                found.push((version, std::fs::read(&path).map_err(|e| failed(&path, e))?));
+            }
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, bytes)| bytes).collect())
+    }
+
+    /// Stores a version of the root.
+    pub(crate) fn store_root(&self, version: u64, bytes: &[u8]) -> Result<(), ServerError> {
+        let dir = self.path.join("roots");
+        std::fs::create_dir_all(&dir).map_err(|e| failed(&dir, e))?;
+        self.write(&dir.join(format!("{version}.root")), bytes)
+    }
+
+    /// The key of a confidential bundle's content; none for other bundles.
+    pub(crate) fn content_key(&self, digest: &[u8; 32]) -> Result<Option<[u8; 32]>, ServerError> {
+        let path = self.bundle(digest).with_extension("key");
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                let stored = ServerError::Stored {
+                    what: "content key",
+                };
+                Ok(Some(bytes.try_into().map_err(|_| stored)?))
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed(&path, e)),
+        }
+    }
+
+    /// Stores the key of a confidential bundle's content.
+    pub(crate) fn store_content_key(
+        &self,
+        digest: &[u8; 32],
+        key: &[u8; 32],
+    ) -> Result<(), ServerError> {
+        self.write(&self.bundle(digest).with_extension("key"), key)
+    }
+
     /// Where the container of a bundle lies.
     pub(crate) fn bundle(&self, digest: &[u8; 32]) -> PathBuf {
         let name = data_encoding::HEXLOWER.encode(digest);
@@ -138,6 +217,18 @@ impl DataDir {
         }
         Ok(())
     }
+}
+
+/// Writes a file outside the folder that another program reads, whole.
+pub(crate) fn write_for_others(path: &Path, bytes: &[u8]) -> Result<(), ServerError> {
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|e| failed(path, e))
 }
 
 fn failed(path: &Path, source: std::io::Error) -> ServerError {

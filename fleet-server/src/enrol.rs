@@ -1,21 +1,22 @@
 //! Claim tokens, and devices that enrol with them.
 //!
 //! A token enrols one device. The device may repeat its request, because the answer may have
-//! been lost; anybody else who shows the token is refused and an event says so. Of secrets
+//! been lost. When another key shows the same token, nobody can say which of the two is the
+//! thief: the new one is refused, the old one quarantined, and an operator decides. Of secrets
 //! only hashes are stored.
+
+use std::net::IpAddr;
 
 use drover_api::{Approval, CreateTokens, Severity, Token};
 use drover_trust::{DeviceId, Domain, Envelope, PublicKey};
-use drover_wire::enrol::{
-    EnrolReply, EnrolRequest, MAX_LABELS, MAX_TEXT_BYTES, REPLY_PROOF_DOMAIN, REQUEST_PROOF_DOMAIN,
-};
+use drover_wire::enrol::{EnrolReply, EnrolRequest, MAX_LABELS, MAX_TEXT_BYTES};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::http::Refusal;
 use crate::state::Core;
-use crate::store::{Claim, ClaimOutcome, NewDevice, NewEvent};
-use crate::{ServerError, clock, random};
+use crate::store::{Admission, Claim, ClaimOutcome, NewDevice, NewEvent};
+use crate::{ServerError, certificate, clock, random};
 
 /// Tokens made at once at most.
 const MAX_TOKENS: u32 = 1000;
@@ -40,6 +41,16 @@ pub(crate) async fn create_tokens(
             "labels: at most {MAX_LABELS}, of {MAX_TEXT_BYTES} bytes without control characters"
         )));
     }
+    if let Some(rule) = &request.approve_if {
+        let parts = [&rule.arch, &rule.hardware_prefix];
+        let mut texts = parts.into_iter().flatten();
+        let mut labels = rule.labels.iter().flat_map(|(k, v)| [k, v]);
+        if rule.is_empty() || !texts.all(is_text) || !labels.all(is_text) {
+            return Err(Refusal::bad(
+                "approve_if: name an architecture, a serial number's beginning or labels",
+            ));
+        }
+    }
     let expires_unix_s = clock::unix_s().saturating_add(request.ttl_secs);
     let mut claims = Vec::new();
     let mut tokens = Vec::new();
@@ -54,6 +65,7 @@ pub(crate) async fn create_tokens(
             k: Sha256::digest(secret.as_bytes()).into(),
             expires_unix_s,
             auto_approve: request.approval == Approval::Auto,
+            rule: request.approve_if.clone(),
             labels: request.labels.clone(),
         });
     }
@@ -61,8 +73,14 @@ pub(crate) async fn create_tokens(
     Ok(tokens)
 }
 
-/// Enrols the device that sent `body`; gives the encoded reply.
-pub(crate) async fn enrol(core: &Core, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+/// Enrols the device that sent `body` from `address`; gives the encoded reply.
+pub(crate) async fn enrol(core: &Core, body: &[u8], address: IpAddr) -> Result<Vec<u8>, Refusal> {
+    let address = address.to_string();
+    if core.limits.claims.is_spent(&address) {
+        return Err(Refusal::too_many(
+            "too many claims from this address were wrong; wait ten minutes",
+        ));
+    }
     let not_one = |_| Refusal::bad("this is not an enrolment request");
     let envelope = Envelope::decode(body).map_err(not_one)?;
     // The key that must have signed is inside; the proof below ties it to the token.
@@ -75,6 +93,7 @@ pub(crate) async fn enrol(core: &Core, body: &[u8]) -> Result<Vec<u8>, Refusal> 
     let device = DeviceId::of(&key);
 
     let unknown = || {
+        core.limits.claims.allows(&address);
         Refusal::forbidden(
             "the claim token is not known here or its secret is wrong; ask the operator for a \
              new one (`drover device token`)",
@@ -85,28 +104,50 @@ pub(crate) async fn enrol(core: &Core, body: &[u8]) -> Result<Vec<u8>, Refusal> 
         .claim(&request.claim_id)
         .await?
         .ok_or_else(unknown)?;
-    let parts = [REQUEST_PROOF_DOMAIN, &request.public_key, &request.nonce];
-    if mac(&claim.k, &parts)?.verify_slice(&request.proof).is_err() {
+    let proven = request.proven().map_err(|_| Refusal::internal())?;
+    if mac(&claim.k, &proven)?
+        .verify_slice(&request.proof)
+        .is_err()
+    {
         let detail = format!("wrong secret for claim {}", claim.id);
         note(core, &device, Severity::Security, "claim-refused", detail).await?;
         return Err(unknown());
     }
-    let password = random::secret()?;
+    if core.store.admission(device.as_str()).await? == Admission::Revoked {
+        return Err(Refusal::forbidden(
+            "this device was revoked and stays out; give it a new key and a new token",
+        ));
+    }
     let new = NewDevice {
         id: device.to_string(),
         public_key: key,
-        password_sha256: Sha256::digest(password.as_bytes()).into(),
+        exchange_key: request.exchange_key,
         name: request.name.clone(),
+        hardware: request.hardware.clone(),
         labels: request.labels.clone(),
         arch: request.arch.clone(),
         agent_version: request.agent_version.clone(),
         now_unix_s: clock::unix_s(),
     };
-    let approved = match core.store.use_claim(&claim, &new).await? {
-        ClaimOutcome::Enrolled { approved } => approved,
-        ClaimOutcome::Taken => {
-            let detail = format!("claim {} was used by another device before", claim.id);
+    let approve = is_approved(&claim, &request);
+    match core.store.use_claim(&claim, &new, approve).await? {
+        ClaimOutcome::Enrolled { approved } => {
+            tracing::info!(%device, approved, "device enrolled");
+            let detail = match approved {
+                true => "takes part",
+                false => "waits for approval",
+            };
+            note(core, &device, Severity::Info, "enrolled", detail.into()).await?;
+        }
+        ClaimOutcome::Taken { by } => {
+            core.limits.claims.allows(&address);
+            let detail = format!("claim {} was used by device {by} before", claim.id);
             note(core, &device, Severity::Security, "claim-reused", detail).await?;
+            let reason = format!(
+                "its claim {} was shown by device {device} as well",
+                claim.id
+            );
+            certificate::quarantine(core, &by, "claim-reused", &reason).await?;
             return Err(Refusal::conflict(
                 "the claim token has been used by another device; each token enrols one device",
             ));
@@ -116,16 +157,19 @@ pub(crate) async fn enrol(core: &Core, body: &[u8]) -> Result<Vec<u8>, Refusal> 
                 "the claim token has expired; ask the operator for a new one",
             ));
         }
-    };
-    tracing::info!(%device, approved, "device enrolled");
-    let detail = if approved {
-        "takes part"
-    } else {
-        "waits for approval"
-    };
-    note(core, &device, Severity::Info, "enrolled", detail.into()).await?;
+    }
     core.replan.notify_one();
-    reply(core, &claim, &request, &device, password, approved)
+    reply(core, &claim, &request, &device).await
+}
+
+/// Whether a device takes part without an operator: the token's rule decides, if it has one.
+fn is_approved(claim: &Claim, request: &EnrolRequest) -> bool {
+    let Some(rule) = &claim.rule else {
+        return claim.auto_approve;
+    };
+    let mut labels = request.labels.clone();
+    labels.extend(claim.labels.clone());
+    rule.matches(&request.arch, &request.hardware, &labels)
 }
 
 /// Lets a waiting device take part.
@@ -139,37 +183,31 @@ pub(crate) async fn approve(core: &Core, device: &str) -> Result<(), ServerError
     Ok(())
 }
 
-fn reply(
+async fn reply(
     core: &Core,
     claim: &Claim,
     request: &EnrolRequest,
     device: &DeviceId,
-    mqtt_password: String,
-    approved: bool,
 ) -> Result<Vec<u8>, Refusal> {
-    let root = core.identity.root().envelope().encode();
-    let root = root.map_err(|_| Refusal::internal())?;
-    let parts = [REPLY_PROOF_DOMAIN, &request.nonce, &root];
-    let proof = mac(&claim.k, &parts)?.finalize().into_bytes().into();
-    let (broker_host, broker_port) = core.advertised();
-    let reply = EnrolReply {
+    let admission = core.store.admission(device.as_str()).await?;
+    let key = PublicKey(request.public_key);
+    let mut reply = EnrolReply {
         device: device.to_string(),
         fleet: core.identity.fleet().to_owned(),
-        root,
-        broker_host,
-        broker_port,
-        mqtt_password,
-        approved,
-        proof,
+        roots: core.roots.chain(0),
+        access: certificate::access(core, device, key, admission).await?,
+        sent_unix_s: clock::unix_s(),
+        proof: [0; 32],
     };
+    let proven = reply.proven(&request.nonce);
+    let proven = proven.map_err(|_| Refusal::internal())?;
+    reply.proof = mac(&claim.k, &proven)?.finalize().into_bytes().into();
     reply.encode().map_err(|_| Refusal::internal())
 }
 
-fn mac(k: &[u8; 32], parts: &[&[u8]]) -> Result<Hmac<Sha256>, Refusal> {
+fn mac(k: &[u8; 32], bytes: &[u8]) -> Result<Hmac<Sha256>, Refusal> {
     let mut mac = Hmac::<Sha256>::new_from_slice(k).map_err(|_| Refusal::internal())?;
-    for part in parts {
-        mac.update(part);
-    }
+    mac.update(bytes);
     Ok(mac)
 }
 

@@ -86,16 +86,25 @@ pub enum ServerError {
         /// What is wrong.
         source: drover_trust::TrustError,
     },
-    /// The fleet key is not the root's.
-    #[error(
-        "the key in {} may not sign for the fleet: {why}",
-        path.display()
-    )]
-    FleetKey {
-        /// Where.
+    /// The root names no key of this server.
+    #[error("this server cannot sign for the {role} role with {}: {why}", path.display())]
+    RoleKey {
+        /// Which role.
+        role: drover_trust::Role,
+        /// File of the key that was tried.
         path: PathBuf,
         /// What is wrong and what to do.
-        why: &'static str,
+        why: String,
+    },
+    /// The configured root contradicts those that the server has.
+    #[error(
+        "the root in {} is not the one of its version in the data folder; configure the root \
+         that this fleet began with",
+        path.display()
+    )]
+    RootChain {
+        /// Where.
+        path: PathBuf,
     },
     /// A port cannot be listened on.
     #[error("{what} cannot listen on {addr}: {hint}")]
@@ -115,6 +124,14 @@ pub enum ServerError {
     /// What was asked for is of the embedded broker only.
     #[error("the broker is run by somebody else; start and stop it there")]
     ExternalBroker,
+    /// A certificate or its key cannot be made or used.
+    #[error("TLS: {what}: {why}")]
+    Tls {
+        /// Which part.
+        what: &'static str,
+        /// What the library says.
+        why: String,
+    },
     /// A message cannot be encoded.
     #[error("a message to a device cannot be encoded")]
     Encode,

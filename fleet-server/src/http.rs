@@ -22,7 +22,7 @@ pub(crate) use refusal::Refusal;
 pub(crate) use fleet::{
     __path_approve_device, __path_create_rollout, __path_create_tokens, __path_device,
     __path_devices, __path_enroll, __path_publish_release, __path_release, __path_releases,
-    __path_rollout, __path_rollouts,
+    __path_renew_certificate, __path_revoke_device, __path_rollout, __path_rollouts,
 };
 pub(crate) use insight::{
     __path_data_stats, __path_drift, __path_events, __path_observation_summary, __path_observations,
@@ -44,6 +44,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/v1/devices", get(fleet::devices))
         .route("/v1/devices/{device}", get(fleet::device))
         .route("/v1/devices/{device}/approve", post(fleet::approve_device))
+        .route("/v1/devices/{device}/revoke", post(fleet::revoke_device))
         .route(
             "/v1/releases",
             get(fleet::releases).post(fleet::publish_release),
@@ -70,11 +71,13 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/healthz", get(operate::healthz))
         .route("/openapi.json", get(operate::openapi))
         .route("/v1/enroll", post(fleet::enroll))
+        .route("/v1/certificate", post(fleet::renew_certificate))
         .merge(operator)
         .fallback(operate::nothing_here)
         .method_not_allowed_fallback(operate::nothing_here)
         // Each handler names its own limit when it reads a body.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn(gate::number))
+        .layer(middleware::from_fn(crate::tls::peer_certificate))
         .with_state(core)
 }

@@ -6,6 +6,7 @@
 
 mod api_docs;
 mod broker;
+mod certificate;
 mod clock;
 mod config;
 mod data_dir;
@@ -20,13 +21,15 @@ mod link;
 mod metrics;
 mod publisher;
 mod random;
+mod rate;
 mod release;
 mod rollout;
 mod server;
 mod state;
 mod store;
+mod tls;
 
 pub use api_docs::openapi_json;
-pub use config::{BrokerConfig, Config};
+pub use config::{BrokerConfig, ClientFiles, Config};
 pub use error::ServerError;
 pub use server::{Server, start};

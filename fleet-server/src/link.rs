@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use drover_wire::limits::MAX_PACKET_BYTES;
 use drover_wire::topic;
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, TlsConfiguration, Transport,
+};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::broker::Broker;
@@ -54,9 +56,13 @@ impl Link {
         incoming: mpsc::Sender<Incoming>,
         metrics: Arc<Metrics>,
     ) -> (Self, LinkTask) {
-        let (host, port) = broker.endpoint();
+        let endpoint = broker.endpoint();
         let login = broker.login();
-        let mut options = MqttOptions::new(login.client_id, host, port);
+        let mut options = MqttOptions::new(login.client_id, endpoint.host, endpoint.port);
+        if let Some(tls) = endpoint.tls {
+            let tls = TlsConfiguration::Rustls(tls);
+            options.set_transport(Transport::tls_with_config(tls));
+        }
         options
             .set_keep_alive(Duration::from_secs(15))
             .set_clean_session(true)

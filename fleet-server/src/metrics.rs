@@ -38,6 +38,12 @@ pub(crate) struct Metrics {
     pub(crate) chunk_bytes: Counter,
     /// Connections made to the broker.
     pub(crate) connects: Counter,
+    /// Sessions of devices that the front let in.
+    pub(crate) sessions: Counter,
+    /// Connections that the front refused, or that were too slow.
+    pub(crate) front_refused: Counter,
+    /// Connections closed at once because there were too many.
+    pub(crate) over_cap: Counter,
 }
 
 /// One figure that is read when it is asked for.
@@ -87,6 +93,21 @@ impl Metrics {
                 "drover_broker_connects_total",
                 "Connections to the broker.",
                 &self.connects,
+            ),
+            (
+                "drover_sessions_total",
+                "Sessions of devices let in.",
+                &self.sessions,
+            ),
+            (
+                "drover_front_refused_total",
+                "Connections of devices refused.",
+                &self.front_refused,
+            ),
+            (
+                "drover_over_cap_total",
+                "Connections closed because there were too many.",
+                &self.over_cap,
             ),
         ];
         let mut text = String::new();

@@ -11,7 +11,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::broker::{Broker, EmbeddedBroker, ExternalBroker, Gate, Login};
+use crate::broker::{Broker, EmbeddedBroker, Endpoint, ExternalBroker, Gate, Login};
+use crate::certificate::{self, Limits};
 use crate::config::{BrokerConfig, Config};
 use crate::data_dir::DataDir;
 use crate::error::listen_hint;
@@ -21,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::publisher::Publishers;
 use crate::state::Core;
 use crate::store::Store;
+use crate::tls::{self, Authority, Front, FrontLimits, HttpListener, Peer, ServerCertificate};
 use crate::{ServerError, clock, dispatch, http, ingest, random, rollout};
 
 /// Messages of devices that wait at most.
@@ -46,16 +48,38 @@ pub async fn start(config: Config) -> Result<Server, ServerError> {
     let http = listener.local_addr().unwrap_or(config.http_listen);
     let store = Store::open(&data.database(), identity.fleet()).await?;
     let operator_token = data.operator_token()?;
-    let broker = broker(&config, &store).await?;
-
     let metrics = Arc::new(Metrics::default());
+    let authority = Arc::new(Authority::open(&data, identity.fleet())?);
+    let certificate = ServerCertificate::issue(&authority, &store, names(&config)).await?;
+    let parts = BrokerParts {
+        config: &config,
+        store: &store,
+        metrics: &metrics,
+        authority: &authority,
+        certificate: &certificate,
+    };
+    let (broker, broker_authorities) = parts.broker().await?;
+    let https = match config.plain_http {
+        true => None,
+        false => Some(tls::server_config(&authority, certificate.clone(), false)?),
+    };
+    let connections = config.http_connections;
+    let listener = HttpListener::new(listener, https, store.clone(), metrics.clone(), connections);
+    let listener = listener.map_err(|source| ServerError::Listen {
+        what: "the REST interface",
+        addr: http,
+        hint: listen_hint(&source),
+        source,
+    })?;
     let (sender, incoming) = mpsc::channel(INCOMING);
     let (link, link_task) = Link::new(broker.as_ref(), sender, metrics.clone());
     let core = Arc::new(Core {
         config,
         identity,
         data,
-        store,
+        store: store.clone(),
+        authority: authority.clone(),
+        broker_authorities,
         broker,
         link,
         metrics,
@@ -63,13 +87,14 @@ pub async fn start(config: Config) -> Result<Server, ServerError> {
         replan: Notify::new(),
         seen: Mutex::default(),
         sent: Mutex::default(),
+        limits: Limits::default(),
         operator_token,
         started_unix_ms: clock::unix_ms(),
     });
 
     let (stop, mut stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    let router = http::router(core.clone());
+    let router = http::router(core.clone()).into_make_service_with_connect_info::<Peer>();
     tasks.spawn(async move {
         let end = async move {
             // An error means that the server is gone, which ends it as well.
@@ -85,6 +110,10 @@ pub async fn start(config: Config) -> Result<Server, ServerError> {
     spawn(&mut tasks, "ingest", ingest::run(core.clone(), incoming));
     spawn(&mut tasks, "planner", rollout::run(core.clone()));
     spawn(&mut tasks, "resync", dispatch::resync(core.clone()));
+    let fresh = certificate.keep_fresh(authority, store);
+    spawn(&mut tasks, "server certificate", fresh);
+    let revocations = certificate::keep_revocations(core.clone());
+    spawn(&mut tasks, "revocation list", revocations);
     tracing::info!(%http, fleet = core.identity.fleet(), "server started");
     Ok(Server {
         core,
@@ -166,28 +195,87 @@ async fn listen(addr: SocketAddr) -> Result<TcpListener, ServerError> {
         })
 }
 
-async fn broker(config: &Config, store: &Store) -> Result<Box<dyn Broker>, ServerError> {
-    match &config.broker {
-        BrokerConfig::Embedded => {
-            let gate = Gate::new(store.clone())?;
-            let broker = EmbeddedBroker::new(config.mqtt_listen, gate);
-            broker.start().await?;
-            Ok(Box::new(broker))
+/// What a broker is made of.
+struct BrokerParts<'a> {
+    config: &'a Config,
+    store: &'a Store,
+    metrics: &'a Arc<Metrics>,
+    authority: &'a Arc<Authority>,
+    certificate: &'a Arc<ServerCertificate>,
+}
+
+impl BrokerParts<'_> {
+    /// The broker, started if it is ours, and the authorities that vouch for it.
+    async fn broker(&self) -> Result<(Box<dyn Broker>, Vec<Vec<u8>>), ServerError> {
+        let own = vec![self.authority.certificate().to_vec()];
+        match &self.config.broker {
+            BrokerConfig::Embedded => {
+                let gate = Gate::new()?;
+                let front = Front::new(
+                    tls::server_config(self.authority, self.certificate.clone(), true)?,
+                    self.store.clone(),
+                    self.metrics.clone(),
+                    FrontLimits {
+                        connections: self.config.mqtt_connections,
+                        handshakes: self.config.mqtt_handshakes,
+                    },
+                    gate.front_password(),
+                );
+                let broker = EmbeddedBroker::new(self.config.mqtt_listen, gate, front);
+                broker.start().await?;
+                Ok((Box::new(broker), own))
+            }
+            BrokerConfig::External {
+                host,
+                port,
+                username,
+                password,
+                plain,
+                tls,
+                revocation_list,
+            } => {
+                let (tls, authorities) = match (plain, tls) {
+                    (true, _) => (None, Vec::new()),
+                    (false, Some(files)) => {
+                        let (config, authorities) = tls::client_config_of(files)?;
+                        (Some(config), authorities)
+                    }
+                    (false, None) => (Some(self.certificate.client_config(self.authority)?), own),
+                };
+                let is_ours = self.config.broker.is_of_own_authority();
+                let broker = ExternalBroker {
+                    endpoint: Endpoint {
+                        host: host.clone(),
+                        port: *port,
+                        tls,
+                    },
+                    login: Login {
+                        client_id: format!("drover-server-{}", random::id()?),
+                        credentials: username
+                            .clone()
+                            .map(|user| (user, password.clone().unwrap_or_default())),
+                    },
+                    revocation_list: revocation_list.clone(),
+                    authority: is_ours.then(|| self.authority.clone()),
+                    store: self.store.clone(),
+                };
+                Ok((Box::new(broker), authorities))
+            }
         }
-        BrokerConfig::External {
-            host,
-            port,
-            username,
-            password,
-        } => Ok(Box::new(ExternalBroker {
-            host: host.clone(),
-            port: *port,
-            login: Login {
-                client_id: format!("drover-server-{}", random::id()?),
-                credentials: username
-                    .clone()
-                    .map(|user| (user, password.clone().unwrap_or_default())),
-            },
-        })),
     }
+}
+
+/// Every name and address that the server's certificate is for.
+fn names(config: &Config) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    names.extend(config.tls_names.iter().cloned());
+    names.extend(config.advertised_broker_host.clone());
+    for addr in [config.http_listen, config.mqtt_listen] {
+        if !addr.ip().is_unspecified() {
+            names.push(addr.ip().to_string());
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
 }

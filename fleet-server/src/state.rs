@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::broker::Broker;
+use crate::certificate::Limits;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::identity::Identity;
@@ -14,6 +15,7 @@ use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::publisher::Publishers;
 use crate::store::Store;
+use crate::tls::Authority;
 
 /// What all parts of a running server share.
 pub(crate) struct Core {
@@ -21,6 +23,9 @@ pub(crate) struct Core {
     pub(crate) identity: Identity,
     pub(crate) data: Arc<DataDir>,
     pub(crate) store: Store,
+    pub(crate) authority: Arc<Authority>,
+    /// Certificates of the authorities that vouch for the broker, DER.
+    pub(crate) broker_authorities: Vec<Vec<u8>>,
     pub(crate) broker: Box<dyn Broker>,
     pub(crate) link: Link,
     pub(crate) metrics: Arc<Metrics>,
@@ -31,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) seen: Mutex<HashMap<String, Instant>>,
     /// When each device's assignment was sent last, so that it is not sent with every report.
     pub(crate) sent: Mutex<HashMap<String, Instant>>,
+    /// Limits what strangers may try.
+    pub(crate) limits: Limits,
     pub(crate) operator_token: String,
     pub(crate) started_unix_ms: u64,
 }
@@ -38,7 +45,7 @@ pub(crate) struct Core {
 impl Core {
     /// Host and port of the broker that devices are told.
     pub(crate) fn advertised(&self) -> (String, u16) {
-        let (host, port) = self.broker.endpoint();
+        let (host, port) = self.broker.for_devices();
         (
             self.config.advertised_broker_host.clone().unwrap_or(host),
             self.config.advertised_broker_port.unwrap_or(port),

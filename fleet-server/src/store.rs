@@ -4,6 +4,7 @@
 //! a method has returned from survives a power cut; a transaction that a cut interrupts leaves
 //! nothing. All writes go through one connection and never wait for each other's locks.
 
+mod certificate;
 mod device;
 mod event;
 mod record;
@@ -20,6 +21,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 use crate::ServerError;
 
+pub(crate) use certificate::{Admission, CertificateRow, Kind};
 pub(crate) use device::{Claim, ClaimOutcome, DeviceRow, NewDevice, StoredState};
 pub(crate) use event::NewEvent;
 pub(crate) use record::Upload;

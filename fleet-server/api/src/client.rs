@@ -1,15 +1,21 @@
 //! A small blocking client, for the command line and for tests.
 //!
-//! It never retries: whoever calls decides that.
+//! It never retries: whoever calls decides that. Over HTTPS it speaks to nobody whose
+//! certificate it cannot verify.
+
+mod tls;
 
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use tls::TlsFiles;
+
 use crate::{
-    BootStats, Broker, CreateRollout, CreateTokens, Device, DriftStatus, ErrorBody, ErrorCode,
-    Event, Health, List, Observation, ObservationSummary, Release, Rollout, Status, Token,
+    BootStats, Broker, CertifyOperator, ConfigFile, CreateRollout, CreateTokens, Device,
+    DriftStatus, ErrorBody, ErrorCode, Event, Health, List, MosquittoRequest, Observation,
+    ObservationSummary, OperatorCertificate, Release, RevokeDevice, Rollout, Status, Token,
 };
 
 /// Answers larger than this are refused, in bytes.
@@ -25,6 +31,12 @@ pub enum ApiError {
         url: String,
         /// What went wrong.
         source: Box<ureq::Error>,
+    },
+    /// Certificates or keys that cannot be used.
+    #[error("{what} is not usable PEM")]
+    Tls {
+        /// Which file.
+        what: &'static str,
     },
     /// The server answered that it does not do it.
     #[error("{}", .body.message)]
@@ -65,13 +77,27 @@ pub struct Client {
 type Result<T> = std::result::Result<T, ApiError>;
 
 impl Client {
-    /// A client of the server at `base_url`, such as `http://127.0.0.1:8080`, with the
-    /// operator's token.
+    /// A client of the server at `base_url`, such as `https://127.0.0.1:8080`, with the
+    /// operator's token. The server's certificate is judged by the system's authorities.
     pub fn new(base_url: &str, token: &str) -> Self {
+        Self::build(base_url, token, tls::by_system())
+    }
+
+    /// A client that believes the authorities in `files` and may show a certificate; an empty
+    /// token is not sent.
+    ///
+    /// # Errors
+    /// [`ApiError::Tls`] when the files hold something else.
+    pub fn with_tls(base_url: &str, token: &str, files: &TlsFiles) -> Result<Self> {
+        Ok(Self::build(base_url, token, tls::by_files(files)?))
+    }
+
+    fn build(base_url: &str, token: &str, tls: ureq::tls::TlsConfig) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_global(Some(Duration::from_secs(300)))
+            .tls_config(tls)
             .build();
         Self {
             base_url: base_url.trim_end_matches('/').to_owned(),
@@ -127,6 +153,17 @@ impl Client {
     /// Any [`ApiError`].
     pub fn approve_device(&self, device: &str) -> Result<Device> {
         self.post(&format!("/v1/devices/{}/approve", segment(device)), &())
+    }
+
+    /// Takes a device's certificates back for ever and ends its connection.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn revoke_device(&self, device: &str, reason: &str) -> Result<Device> {
+        let request = RevokeDevice {
+            reason: reason.to_owned(),
+        };
+        self.post(&format!("/v1/devices/{}/revoke", segment(device)), &request)
     }
 
     /// Publishes a bundle, given as the bytes of its container file.
@@ -246,6 +283,31 @@ impl Client {
     /// Any [`ApiError`].
     pub fn stop_broker(&self) -> Result<Broker> {
         self.post("/v1/broker/stop", &())
+    }
+
+    /// Files with which mosquitto enforces what the embedded broker does.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn mosquitto(&self, request: &MosquittoRequest) -> Result<Vec<ConfigFile>> {
+        self.post::<List<ConfigFile>>("/v1/broker/mosquitto", request)
+            .map(|l| l.items)
+    }
+
+    /// The list of revoked certificates, for brokers that read it.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn revocation_list(&self) -> Result<ConfigFile> {
+        self.get("/v1/broker/crl")
+    }
+
+    /// Certifies an operator's key.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn certify_operator(&self, request: &CertifyOperator) -> Result<OperatorCertificate> {
+        self.post("/v1/certificates", request)
     }
 
     fn url(&self, path: &str) -> String {

@@ -94,4 +94,24 @@ pub struct Device {
     pub phase: Phase,
     /// Observations stored of it.
     pub observations: u64,
+    /// Serial number of the board, as the device says; may be empty.
+    #[serde(default)]
+    pub hardware: String,
+    /// Why its certificates were taken back, if they were; it stays out for ever.
+    #[serde(default)]
+    pub revoked: Option<String>,
+    /// Why it is kept out until an operator approves it again, if it is.
+    #[serde(default)]
+    pub quarantined: Option<String>,
+    /// End of its newest certificate, in seconds since 1970.
+    #[serde(default)]
+    pub certificate_expires_unix_s: Option<u64>,
+}
+
+/// Takes a device's certificates back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeDevice {
+    /// Why, for people.
+    pub reason: String,
 }

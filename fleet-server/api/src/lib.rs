@@ -16,10 +16,12 @@ pub mod rollout;
 pub mod status;
 pub mod token;
 
-pub use broker::{Broker, BrokerKind};
-pub use client::{ApiError, Client};
+pub use broker::{
+    Broker, BrokerKind, CertifyOperator, ConfigFile, MosquittoRequest, OperatorCertificate,
+};
+pub use client::{ApiError, Client, TlsFiles};
 pub use data::BootStats;
-pub use device::{Device, Phase, Running};
+pub use device::{Device, Phase, RevokeDevice, Running};
 pub use drift::{DeviceDrift, DriftStatus, FeatureDrift, FleetFeatureDrift, Level};
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{Event, Severity};
@@ -30,7 +32,7 @@ pub use rollout::{
     Selector, Stage, StageStatus, Strategy,
 };
 pub use status::{Health, Status};
-pub use token::{Approval, CreateTokens, Token};
+pub use token::{Approval, ApprovalRule, CreateTokens, Token};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

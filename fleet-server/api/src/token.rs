@@ -16,6 +16,41 @@ pub enum Approval {
     Manual,
 }
 
+/// What a device must be to be approved without an operator; every part that is given must
+/// hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalRule {
+    /// Its architecture, as Rust names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// How the serial number of its board begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware_prefix: Option<String>,
+    /// Labels that it has, by the token or by its own word.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl ApprovalRule {
+    /// Whether a device is like this.
+    #[must_use]
+    pub fn matches(&self, arch: &str, hardware: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.arch.as_deref().is_none_or(|wanted| wanted == arch)
+            && self
+                .hardware_prefix
+                .as_deref()
+                .is_none_or(|wanted| hardware.starts_with(wanted))
+            && self.labels.iter().all(|(k, v)| labels.get(k) == Some(v))
+    }
+
+    /// Whether it asks for nothing, and so would approve everybody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Asks for claim tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +62,10 @@ pub struct CreateTokens {
     /// What happens to devices that use them.
     #[serde(default)]
     pub approval: Approval,
+    /// Approves by itself the devices that are like this and lets the others wait, whatever
+    /// `approval` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approve_if: Option<ApprovalRule>,
     /// Labels that those devices get.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

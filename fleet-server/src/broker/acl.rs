@@ -1,9 +1,10 @@
 //! Who may log in to the embedded broker, and who may use which topic.
 //!
-//! A device logs in as itself (client id and user name are its identity) and may publish only
-//! its own up topic, subscribe only its own down topic and bundles. Everything else is
-//! refused: wildcards over other topics, shared subscriptions, `$SYS`. The server's own link
-//! has a credential that is drawn at each start and never stored.
+//! Two credentials exist, both drawn at each start and never stored: the server's own link's,
+//! and the one that the TLS front adds to a device's connection once its certificate has named
+//! it. A device may publish only its own up topic, subscribe only its own down and roots topics
+//! and bundles. Everything else is refused: wildcards over other topics, shared subscriptions,
+//! `$SYS`.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,7 +18,6 @@ use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use sha2::{Digest as _, Sha256};
 
 use super::Login;
-use crate::store::Store;
 use crate::{ServerError, random};
 
 /// Filter that matches the chunks of all bundles.
@@ -25,18 +25,23 @@ const ALL_BUNDLES: &str = "drover/v1/b/+";
 
 /// The embedded broker's door.
 pub(crate) struct Gate {
-    store: Store,
     server: String,
     password: String,
+    front_password: String,
 }
 
 impl Gate {
-    pub(crate) fn new(store: Store) -> Result<Self, ServerError> {
+    pub(crate) fn new() -> Result<Self, ServerError> {
         Ok(Self {
-            store,
             server: format!("drover-server-{}", random::id()?),
             password: random::secret()?,
+            front_password: random::secret()?,
         })
+    }
+
+    /// What the front adds to the connection of a device that has proved itself.
+    pub(crate) fn front_password(&self) -> String {
+        self.front_password.clone()
     }
 
     /// How the server's own link gets in.
@@ -47,29 +52,20 @@ impl Gate {
         }
     }
 
-    async fn knows(&self, client: &str, user: Option<&str>, password: Option<&[u8]>) -> bool {
+    fn knows(&self, client: &str, user: Option<&str>, password: Option<&[u8]>) -> bool {
         let (Some(user), Some(password)) = (user, password) else {
             return false;
         };
-        if client != user {
-            return false;
-        }
-        // Secrets are compared by their hashes, so that timing tells nothing of them.
-        let given: [u8; 32] = Sha256::digest(password).into();
-        if user == self.server {
-            let wanted: [u8; 32] = Sha256::digest(self.password.as_bytes()).into();
-            return given == wanted;
-        }
-        let Ok(device) = DeviceId::parse(user) else {
+        let wanted = if client == self.server {
+            &self.password
+        } else if DeviceId::parse(client).is_ok() {
+            &self.front_password
+        } else {
             return false;
         };
-        match self.store.password_sha256(device.as_str()).await {
-            Ok(wanted) => wanted == Some(given),
-            Err(error) => {
-                tracing::error!(%error, "device cannot log in: the database does not answer");
-                false
-            }
-        }
+        // Secrets are compared by their hashes, so that timing tells nothing of them.
+        let hash = |bytes: &[u8]| -> [u8; 32] { Sha256::digest(bytes).into() };
+        user == client && hash(password) == hash(wanted.as_bytes())
     }
 
     fn may_publish(&self, client: &str, to: &str) -> bool {
@@ -85,6 +81,7 @@ impl Gate {
         }
         filter == ALL_BUNDLES
             || filter == topic::down(client)
+            || filter == topic::roots(client)
             || topic::digest_of_bundle(filter).is_some()
     }
 }
@@ -106,7 +103,7 @@ impl AuthProvider for Gate {
             if will.is_some_and(|will| !self.may_publish(&connect.client_id, &will.topic)) {
                 return Ok(AuthResult::fail(ReasonCode::NotAuthorized));
             }
-            Ok(if self.knows(&connect.client_id, user, password).await {
+            Ok(if self.knows(&connect.client_id, user, password) {
                 AuthResult::success_with_user(&connect.client_id)
             } else {
                 AuthResult::fail(ReasonCode::BadUsernameOrPassword)
@@ -142,16 +139,16 @@ mod tests {
     const ME: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
     const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbb";
 
-    #[tokio::test]
-    async fn a_device_reaches_its_own_topics_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("db"), "f").await.unwrap();
-        let gate = Gate::new(store).unwrap();
+    #[test]
+    fn a_device_reaches_its_own_topics_only() {
+        let gate = Gate::new().unwrap();
         assert!(gate.may_publish(ME, &topic::up(ME)));
         assert!(!gate.may_publish(ME, &topic::up(OTHER)));
         assert!(!gate.may_publish(ME, &topic::down(ME)));
         assert!(!gate.may_publish(ME, &topic::bundle(&[1; 32])));
         assert!(gate.may_subscribe(ME, &topic::down(ME)));
+        assert!(gate.may_subscribe(ME, &topic::roots(ME)));
+        assert!(!gate.may_publish(ME, &topic::roots(ME)));
         assert!(gate.may_subscribe(ME, &topic::bundle(&[1; 32])));
         assert!(gate.may_subscribe(ME, ALL_BUNDLES));
         for filter in [
@@ -162,15 +159,21 @@ mod tests {
             "drover/#",
             topic::ALL_UP,
             &topic::down(OTHER),
+            &topic::roots(OTHER),
             &format!("$share/g/{}", topic::down(ME)),
             "$SYS/#",
         ] {
             assert!(!gate.may_subscribe(ME, filter), "{filter} was allowed");
         }
-        // Nobody gets in by the server's name without its password.
-        let name = gate.server.clone();
-        assert!(!gate.knows(&name, Some(&name), Some(b"guess")).await);
-        assert!(!gate.knows(ME, None, None).await);
-        assert!(!gate.knows(ME, Some(ME), Some(b"")).await);
+        // Nobody gets in by the server's name, or past the front, without the secret of each.
+        let (server, front) = (gate.server.clone(), gate.front_password());
+        let own = gate.login().credentials.unwrap().1;
+        let knows = |id: &str, user: &str, password: &str| {
+            gate.knows(id, Some(user), Some(password.as_bytes()))
+        };
+        assert!(knows(&server, &server, &own) && knows(ME, ME, &front));
+        assert!(!knows(&server, &server, &front) && !knows(ME, ME, &own));
+        assert!(!knows(ME, OTHER, &front) && !knows("somebody", "somebody", &front));
+        assert!(!knows(ME, ME, "") && !gate.knows(ME, None, None));
     }
 }

@@ -1,7 +1,8 @@
 //! The broker inside this process: crate `mqtt5`, nowhere else named.
 //!
-//! Plain TCP; beyond loopback it needs a network that keeps others out. Sessions and queues
-//! live in memory only and are bounded: what does not fit is lost, as from any broker.
+//! It listens on loopback only and lets nobody in but the server's own link and what the TLS
+//! front hands on. Sessions and queues live in memory only and are bounded: what does not fit
+//! is lost, as from any broker.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,9 +18,10 @@ use mqtt5::broker::{
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::{Boxed, Broker, Gate, Login};
+use super::{Boxed, Broker, Endpoint, Gate, Login};
 use crate::ServerError;
 use crate::error::listen_hint;
+use crate::tls::{Front, Listening};
 
 /// Longest wait for the broker to listen or to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,29 +29,43 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The broker inside this process.
 pub(crate) struct EmbeddedBroker {
     gate: Arc<Gate>,
+    front: Arc<Front>,
     running: Mutex<Option<Running>>,
     up: Arc<AtomicBool>,
-    /// First as configured, then as bound: after a restart devices find it where it was.
-    addr: StdMutex<SocketAddr>,
+    addrs: StdMutex<Addrs>,
+}
+
+/// First as configured, then as bound: after a restart everybody finds it where it was.
+#[derive(Clone, Copy)]
+struct Addrs {
+    /// Of the front, for devices.
+    front: SocketAddr,
+    /// Of the broker itself, on loopback.
+    broker: SocketAddr,
 }
 
 struct Running {
+    front: Listening,
     shutdown: BrokerShutdownHandle,
     task: JoinHandle<()>,
 }
 
 impl EmbeddedBroker {
-    pub(crate) fn new(listen: SocketAddr, gate: Gate) -> Self {
+    pub(crate) fn new(listen: SocketAddr, gate: Gate, front: Front) -> Self {
         Self {
             gate: Arc::new(gate),
+            front: Arc::new(front),
             running: Mutex::new(None),
             up: Arc::new(AtomicBool::new(false)),
-            addr: StdMutex::new(listen),
+            addrs: StdMutex::new(Addrs {
+                front: listen,
+                broker: ([127, 0, 0, 1], 0).into(),
+            }),
         }
     }
 
-    fn addr(&self) -> SocketAddr {
-        *self.addr.lock().unwrap_or_else(PoisonError::into_inner)
+    fn addrs(&self) -> Addrs {
+        *self.addrs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn listen(&self) -> Result<(), ServerError> {
@@ -57,7 +73,10 @@ impl EmbeddedBroker {
         if self.is_running() {
             return Ok(());
         }
-        let addr = self.addr();
+        let Addrs {
+            front,
+            broker: addr,
+        } = self.addrs();
         // Asked first, because the broker's own error does not say what is wrong.
         drop(
             std::net::TcpListener::bind(addr).map_err(|source| ServerError::Listen {
@@ -72,9 +91,7 @@ impl EmbeddedBroker {
             .await
             .map_err(failed)?
             .with_auth_provider(self.gate.clone());
-        if let Some(bound) = broker.local_addr() {
-            *self.addr.lock().unwrap_or_else(PoisonError::into_inner) = bound;
-        }
+        let bound = broker.local_addr().unwrap_or(addr);
         let shutdown = broker.shutdown_handle();
         let mut ready = broker.ready_receiver();
         let up = self.up.clone();
@@ -84,20 +101,45 @@ impl EmbeddedBroker {
             }
             up.store(false, Ordering::Release);
         });
-        let listening = tokio::time::timeout(PATIENCE, ready.wait_for(|ready| *ready)).await;
-        if !matches!(listening, Ok(Ok(_))) {
+        let listening = tokio::time::timeout(PATIENCE, ready.wait_for(|ready| *ready))
+            .await
+            .is_ok_and(|ready| ready.is_ok());
+        if !listening {
             task.abort();
             return Err(ServerError::Broker("it does not get ready".into()));
         }
+        let front = match self.front.listen(front, bound).await {
+            Ok(front) => front,
+            Err(error) => {
+                shutdown.shutdown();
+                task.abort();
+                return Err(error);
+            }
+        };
+        let addr = front.addr();
+        *self.addrs.lock().unwrap_or_else(PoisonError::into_inner) = Addrs {
+            front: addr,
+            broker: bound,
+        };
         self.up.store(true, Ordering::Release);
-        *running = Some(Running { shutdown, task });
-        tracing::info!(addr = %self.addr(), "the embedded broker listens");
+        *running = Some(Running {
+            front,
+            shutdown,
+            task,
+        });
+        tracing::info!(%addr, "the embedded broker listens");
         Ok(())
     }
 
     async fn close(&self) {
         let mut running = self.running.lock().await;
-        if let Some(Running { shutdown, mut task }) = running.take() {
+        if let Some(Running {
+            front,
+            shutdown,
+            mut task,
+        }) = running.take()
+        {
+            drop(front);
             shutdown.shutdown();
             if tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
                 task.abort();
@@ -111,7 +153,7 @@ impl EmbeddedBroker {
 impl Drop for EmbeddedBroker {
     /// A server that is dropped, or that fails to start, leaves no broker behind.
     fn drop(&mut self) {
-        if let Some(Running { shutdown, task }) = self.running.get_mut().take() {
+        if let Some(Running { shutdown, task, .. }) = self.running.get_mut().take() {
             shutdown.shutdown();
             task.abort();
         }
@@ -139,11 +181,24 @@ impl Broker for EmbeddedBroker {
     }
 
     fn local_addr(&self) -> Option<SocketAddr> {
-        Some(self.addr())
+        Some(self.addrs().front)
     }
 
-    fn endpoint(&self) -> (String, u16) {
-        let addr = self.addr();
+    fn endpoint(&self) -> Endpoint {
+        let addr = self.addrs().broker;
+        Endpoint {
+            host: addr.ip().to_string(),
+            port: addr.port(),
+            tls: None,
+        }
+    }
+
+    fn login(&self) -> Login {
+        self.gate.login()
+    }
+
+    fn for_devices(&self) -> (String, u16) {
+        let addr = self.addrs().front;
         let host = match addr.ip() {
             ip if ip.is_unspecified() && ip.is_ipv6() => "::1".to_owned(),
             ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
@@ -152,8 +207,19 @@ impl Broker for EmbeddedBroker {
         (host, addr.port())
     }
 
-    fn login(&self) -> Login {
-        self.gate.login()
+    fn cut<'a>(&'a self, device: &'a str) -> Boxed<'a, Result<(), ServerError>> {
+        let ended = self.front.sessions().cut(device);
+        tracing::info!(device, ended, "sessions were cut");
+        Box::pin(async { Ok(()) })
+    }
+
+    fn revoked(&self, _: &str) -> Result<(), ServerError> {
+        // The front asks the database at each connect.
+        Ok(())
+    }
+
+    fn sessions(&self) -> Option<usize> {
+        Some(self.front.sessions().count())
     }
 }
 

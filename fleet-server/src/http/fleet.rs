@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use drover_api::{CreateRollout, CreateTokens, Device, ErrorBody, List, Release, Rollout, Token};
+use drover_api::{
+    CreateRollout, CreateTokens, Device, ErrorBody, List, Release, RevokeDevice, Rollout, Token,
+};
 
 use super::Refusal;
 use super::request::{Parsed, read};
 use crate::state::Core;
-use crate::{enrol, release, rollout};
+use crate::tls::Peer;
+use crate::{certificate, enrol, release, rollout};
 
 /// Largest enrolment request, its signature included, in bytes.
 const MAX_ENROL_BYTES: u64 = 16 * 1024;
@@ -34,9 +37,30 @@ pub(crate) async fn create_tokens(
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 403, body = ErrorBody), (status = 409, body = ErrorBody),
         (status = 422, body = ErrorBody)))]
-pub(crate) async fn enroll(State(core): State<Arc<Core>>, body: Body) -> Result<Response, Refusal> {
+pub(crate) async fn enroll(
+    State(core): State<Arc<Core>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Body,
+) -> Result<Response, Refusal> {
     let bytes = read(body, MAX_ENROL_BYTES).await?;
-    let reply = enrol::enrol(&core, &bytes).await?;
+    let reply = enrol::enrol(&core, &bytes, peer.addr.ip()).await?;
+    let octets = [(CONTENT_TYPE, "application/octet-stream")];
+    Ok((octets, reply).into_response())
+}
+
+/// Gives a device a new certificate: a signed `CertificateRequest` in, a `CertificateReply`
+/// out, both of the fleet protocol.
+#[utoipa::path(post, path = "/v1/certificate", tag = "devices", security(()),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 403, body = ErrorBody), (status = 422, body = ErrorBody),
+        (status = 429, body = ErrorBody)))]
+pub(crate) async fn renew_certificate(
+    State(core): State<Arc<Core>>,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let bytes = read(body, MAX_ENROL_BYTES).await?;
+    let reply = certificate::renew(&core, &bytes).await?;
     let octets = [(CONTENT_TYPE, "application/octet-stream")];
     Ok((octets, reply).into_response())
 }
@@ -70,6 +94,22 @@ pub(crate) async fn approve_device(
 ) -> Result<Json<Device>, Refusal> {
     let found = find_device(&core, &device).await?;
     enrol::approve(&core, &found.id).await?;
+    find_device(&core, &found.id).await.map(Json)
+}
+
+/// Takes a device's certificates back for ever and ends its connection.
+#[utoipa::path(post, path = "/v1/devices/{device}/revoke", tag = "devices",
+    params(("device" = String, Path, description = "Identity or name")),
+    request_body = RevokeDevice,
+    responses((status = 200, body = Device), (status = 400, body = ErrorBody),
+        (status = 404, body = ErrorBody)))]
+pub(crate) async fn revoke_device(
+    State(core): State<Arc<Core>>,
+    Path(device): Path<String>,
+    Parsed(request): Parsed<RevokeDevice>,
+) -> Result<Json<Device>, Refusal> {
+    let found = find_device(&core, &device).await?;
+    certificate::revoke(&core, &found.id, &request.reason).await?;
     find_device(&core, &found.id).await.map(Json)
 }
 

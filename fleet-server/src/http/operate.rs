@@ -101,14 +101,14 @@ pub(crate) async fn stop_broker(State(core): State<Arc<Core>>) -> Result<Json<Br
 }
 
 fn describe(core: &Core) -> Broker {
-    let (host, port) = core.broker.endpoint();
+    let endpoint = core.broker.endpoint();
     let (advertised_host, advertised_port) = core.advertised();
     let running = core.broker.is_running();
     Broker {
         kind: core.broker.kind(),
         running,
         connected: running && core.link.is_connected(),
-        addr: format!("{host}:{port}"),
+        addr: format!("{}:{}", endpoint.host, endpoint.port),
         advertised_host,
         advertised_port,
     }

@@ -61,6 +61,15 @@ impl Refusal {
         )
     }
 
+    /// More often than the limit.
+    pub(crate) fn too_many(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::Unavailable,
+            message,
+        )
+    }
+
     /// Signatures, hashes or formats are wrong.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use drover_api::{Device, Phase, Running};
+use drover_api::{ApprovalRule, Device, Phase, Running};
 use drover_trust::PublicKey;
 use drover_wire::message::Hello;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ pub(crate) struct Claim {
     pub(crate) k: [u8; 32],
     pub(crate) expires_unix_s: u64,
     pub(crate) auto_approve: bool,
+    /// What a device must be to be approved by itself; without one all or none are.
+    pub(crate) rule: Option<ApprovalRule>,
     pub(crate) labels: BTreeMap<String, String>,
 }
 
@@ -30,8 +32,11 @@ pub(crate) struct Claim {
 pub(crate) struct NewDevice {
     pub(crate) id: String,
     pub(crate) public_key: PublicKey,
-    pub(crate) password_sha256: [u8; 32],
+    /// X25519 key, to which content keys are wrapped.
+    pub(crate) exchange_key: [u8; 32],
     pub(crate) name: String,
+    /// Serial number of the board, as the device says.
+    pub(crate) hardware: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) arch: String,
     pub(crate) agent_version: String,
@@ -39,7 +44,7 @@ pub(crate) struct NewDevice {
 }
 
 /// What became of a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ClaimOutcome {
     /// The device is in the fleet.
     Enrolled {
@@ -47,7 +52,10 @@ pub(crate) enum ClaimOutcome {
         approved: bool,
     },
     /// Another device has used the claim.
-    Taken,
+    Taken {
+        /// Which.
+        by: String,
+    },
     /// The claim ended before anybody used it.
     Expired,
 }
@@ -80,13 +88,14 @@ impl Store {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         for claim in claims {
             sqlx::query(
-                "INSERT INTO claim(id, k, expires_unix_s, auto_approve, labels)
-                 VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO claim(id, k, expires_unix_s, auto_approve, rule, labels)
+                 VALUES (?, ?, ?, ?, ?, ?)",
             )
             .bind(&claim.id)
             .bind(&claim.k[..])
             .bind(claim.expires_unix_s.cast_signed())
             .bind(claim.auto_approve)
+            .bind(claim.rule.as_ref().map(to_json).transpose()?)
             .bind(to_json(&claim.labels)?)
             .execute(&mut *transaction)
             .await?;
@@ -98,28 +107,32 @@ impl Store {
     /// A claim by its id, used or not.
     pub(crate) async fn claim(&self, id: &str) -> Result<Option<Claim>> {
         let row = sqlx::query(
-            "SELECT id, k, expires_unix_s, auto_approve, labels FROM claim WHERE id = ?",
+            "SELECT id, k, expires_unix_s, auto_approve, labels, rule FROM claim WHERE id = ?",
         )
         .bind(id)
         .fetch_optional(&self.reader)
         .await?;
         row.map(|row| {
+            let rule: Option<&str> = row.get(5);
             Ok(Claim {
                 id: row.get(0),
                 k: digest(row.get(1))?,
                 expires_unix_s: row.get::<i64, _>(2).cast_unsigned(),
                 auto_approve: row.get(3),
+                rule: rule.map(|r| from_json(r, "claim")).transpose()?,
                 labels: from_json(row.get(4), "claim")?,
             })
         })
         .transpose()
     }
 
-    /// Uses a claim for a device. The same device may use it again: its answer was lost.
+    /// Uses a claim for a device, which takes part at once when `approve` says so. The same
+    /// device may use it again: its answer was lost.
     pub(crate) async fn use_claim(
         &self,
         claim: &Claim,
         device: &NewDevice,
+        approve: bool,
     ) -> Result<ClaimOutcome> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let user: Option<String> = sqlx::query_scalar("SELECT device FROM claim WHERE id = ?")
@@ -127,7 +140,7 @@ impl Store {
             .fetch_one(&mut *transaction)
             .await?;
         match user {
-            Some(user) if user != device.id => return Ok(ClaimOutcome::Taken),
+            Some(user) if user != device.id => return Ok(ClaimOutcome::Taken { by: user }),
             Some(_) => {}
             None if claim.expires_unix_s < device.now_unix_s => return Ok(ClaimOutcome::Expired),
             None => {}
@@ -137,21 +150,22 @@ impl Store {
         // An approval that an operator gave is not taken back by enrolling again. The agent may
         // have lost its store and count its starts anew.
         sqlx::query(
-            "INSERT INTO device(id, public_key, password_sha256, name, labels, arch,
-             agent_version, approved, enrolled_unix_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT(id) DO UPDATE SET password_sha256 = excluded.password_sha256,
-             name = excluded.name, labels = excluded.labels, arch = excluded.arch,
-             agent_version = excluded.agent_version, approved = approved OR excluded.approved,
-             boot = 0",
+            "INSERT INTO device(id, public_key, exchange_key, name, hardware, labels, arch,
+             agent_version, approved, enrolled_unix_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT(id) DO UPDATE SET exchange_key = excluded.exchange_key,
+             name = excluded.name, hardware = excluded.hardware, labels = excluded.labels,
+             arch = excluded.arch, agent_version = excluded.agent_version,
+             approved = approved OR excluded.approved, boot = 0",
         )
         .bind(&device.id)
         .bind(&device.public_key.0[..])
-        .bind(&device.password_sha256[..])
+        .bind(&device.exchange_key[..])
         .bind(&device.name)
+        .bind(&device.hardware)
         .bind(to_json(&labels)?)
         .bind(&device.arch)
         .bind(&device.agent_version)
-        .bind(claim.auto_approve)
+        .bind(approve)
         .bind(device.now_unix_s.cast_signed())
         .execute(&mut *transaction)
         .await?;
@@ -168,22 +182,28 @@ impl Store {
         Ok(ClaimOutcome::Enrolled { approved })
     }
 
-    /// Lets a device take part; says whether it waited.
+    /// Lets a device take part, again after a quarantine; says whether it did not before.
+    /// A revoked device stays out.
     pub(crate) async fn approve(&self, device: &str) -> Result<bool> {
-        let done = sqlx::query("UPDATE device SET approved = 1 WHERE id = ? AND approved = 0")
-            .bind(device)
-            .execute(&self.writer)
-            .await?;
+        let done = sqlx::query(
+            "UPDATE device SET approved = 1, quarantined = NULL
+             WHERE id = ? AND revoked IS NULL AND (approved = 0 OR quarantined IS NOT NULL)",
+        )
+        .bind(device)
+        .execute(&self.writer)
+        .await?;
         Ok(done.rows_affected() == 1)
     }
 
     /// The key of a device.
     pub(crate) async fn device_key(&self, device: &str) -> Result<Option<DeviceKey>> {
-        let row: Option<(Vec<u8>, bool)> =
-            sqlx::query_as("SELECT public_key, approved FROM device WHERE id = ?")
-                .bind(device)
-                .fetch_optional(&self.reader)
-                .await?;
+        let row: Option<(Vec<u8>, bool)> = sqlx::query_as(
+            "SELECT public_key, approved = 1 AND revoked IS NULL AND quarantined IS NULL
+                 FROM device WHERE id = ?",
+        )
+        .bind(device)
+        .fetch_optional(&self.reader)
+        .await?;
         row.map(|(key, approved)| {
             Ok(DeviceKey {
                 public_key: PublicKey(digest(key)?),
@@ -191,16 +211,6 @@ impl Store {
             })
         })
         .transpose()
-    }
-
-    /// Hash of the MQTT password of an approved device.
-    pub(crate) async fn password_sha256(&self, device: &str) -> Result<Option<[u8; 32]>> {
-        let hash: Option<Vec<u8>> =
-            sqlx::query_scalar("SELECT password_sha256 FROM device WHERE id = ? AND approved = 1")
-                .bind(device)
-                .fetch_optional(&self.reader)
-                .await?;
-        hash.map(digest).transpose()
     }
 
     /// Notes that devices were heard.
@@ -224,7 +234,8 @@ impl Store {
     pub(crate) async fn seen_since(&self, unix_ms: u64) -> Result<Vec<String>> {
         let devices = sqlx::query_scalar(
             "SELECT d.id FROM device d JOIN device_seen s ON s.device = d.id
-             WHERE d.approved = 1 AND s.unix_ms >= ? ORDER BY s.unix_ms DESC",
+             WHERE d.approved = 1 AND d.revoked IS NULL AND d.quarantined IS NULL
+             AND s.unix_ms >= ? ORDER BY s.unix_ms DESC",
         )
         .bind(unix_ms.cast_signed())
         .fetch_all(&self.reader)
@@ -268,10 +279,12 @@ impl Store {
 
     /// All approved devices, in the stable order of their identities.
     pub(crate) async fn approved_devices(&self) -> Result<Vec<DeviceRow>> {
-        let rows: Vec<(String, String, String)> =
-            sqlx::query_as("SELECT id, name, labels FROM device WHERE approved = 1 ORDER BY id")
-                .fetch_all(&self.reader)
-                .await?;
+        let rows: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT id, name, labels FROM device WHERE approved = 1
+                 AND revoked IS NULL AND quarantined IS NULL ORDER BY id",
+        )
+        .fetch_all(&self.reader)
+        .await?;
         let device = |(id, name, labels): (String, String, String)| {
             Ok(DeviceRow {
                 id,
@@ -287,7 +300,10 @@ impl Store {
         let rows = sqlx::query(
             "SELECT d.id, d.name, d.labels, d.arch, d.agent_version, d.memory_bytes, d.approved,
              d.enrolled_unix_s, s.unix_ms, d.wanted, d.accepted, d.state,
-             coalesce((SELECT sum(observations) FROM boot_count b WHERE b.device = d.id), 0)
+             coalesce((SELECT sum(observations) FROM boot_count b WHERE b.device = d.id), 0),
+             d.hardware, d.revoked, d.quarantined,
+             (SELECT max(not_after_unix_s) FROM certificate c
+              WHERE c.subject = d.id AND c.revoked_unix_s IS NULL)
              FROM device d LEFT JOIN device_seen s ON s.device = d.id ORDER BY d.name, d.id",
         )
         .fetch_all(&self.reader)
@@ -318,5 +334,9 @@ fn read(row: &SqliteRow) -> Result<Device> {
         active,
         phase,
         observations: unsigned(12),
+        hardware: row.get(13),
+        revoked: row.get(14),
+        quarantined: row.get(15),
+        certificate_expires_unix_s: row.get::<Option<i64>, _>(16).map(i64::cast_unsigned),
     })
 }

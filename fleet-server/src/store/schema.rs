@@ -9,7 +9,8 @@ use sqlx::SqlitePool;
 use crate::ServerError;
 
 /// One step per format version, in order.
-const STEPS: [&str; 1] = ["
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
 CREATE TABLE claim (
@@ -148,7 +149,56 @@ CREATE TABLE event (
     sequence INTEGER,
     UNIQUE (device, boot, sequence)
 ) STRICT;
-"];
+",
+    "
+-- Certificates came in place of MQTT passwords.
+CREATE TABLE certificate (
+    serial BLOB PRIMARY KEY,
+    subject TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    not_before_unix_s INTEGER NOT NULL,
+    not_after_unix_s INTEGER NOT NULL,
+    revoked_unix_s INTEGER
+) STRICT;
+CREATE INDEX certificate_by_subject ON certificate(subject);
+
+ALTER TABLE device DROP COLUMN password_sha256;
+ALTER TABLE device ADD COLUMN exchange_key BLOB;
+ALTER TABLE device ADD COLUMN hardware TEXT NOT NULL DEFAULT '';
+ALTER TABLE device ADD COLUMN revoked TEXT;
+ALTER TABLE device ADD COLUMN quarantined TEXT;
+ALTER TABLE claim ADD COLUMN rule TEXT;
+",
+    "
+-- What devices trust and how far they have counted, the catalog, and moves to other fleets.
+ALTER TABLE target ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE claim ADD COLUMN device_id_bound TEXT;
+ALTER TABLE device ADD COLUMN trust TEXT;
+ALTER TABLE device ADD COLUMN root_version INTEGER;
+ALTER TABLE device ADD COLUMN fresh_unix_s INTEGER;
+ALTER TABLE device ADD COLUMN stale_since_unix_s INTEGER;
+ALTER TABLE device ADD COLUMN instance BLOB;
+ALTER TABLE device ADD COLUMN numbering INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE device ADD COLUMN voucher BLOB;
+ALTER TABLE device ADD COLUMN transferred_to TEXT;
+
+CREATE TABLE instance (
+    device TEXT NOT NULL,
+    instance BLOB NOT NULL,
+    boot INTEGER NOT NULL,
+    counter INTEGER NOT NULL,
+    PRIMARY KEY (device, instance)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE catalog (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    version INTEGER NOT NULL,
+    issued_unix_s INTEGER NOT NULL,
+    expires_unix_s INTEGER NOT NULL,
+    envelope BLOB NOT NULL
+) STRICT;
+",
+];
 
 /// Makes the steps that are missing.
 pub(super) async fn migrate(writer: &SqlitePool) -> Result<(), ServerError> {
@@ -160,9 +210,9 @@ pub(super) async fn migrate(writer: &SqlitePool) -> Result<(), ServerError> {
         return Err(ServerError::Schema { got: have, known });
     }
     let done = usize::try_from(have).unwrap_or(0);
-    for step in STEPS.iter().skip(done) {
+    for &step in STEPS.iter().skip(done) {
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::raw_sql(*step).execute(&mut *transaction).await?;
+        sqlx::raw_sql(step).execute(&mut *transaction).await?;
         // A pragma takes no parameters; adding one is all that is needed here.
         let next: i64 = sqlx::query_scalar("PRAGMA user_version")
             .fetch_one(&mut *transaction)

@@ -26,6 +26,7 @@ fn claim(id: &str) -> Claim {
         k: [7; 32],
         expires_unix_s: 1000,
         auto_approve: true,
+        rule: None,
         labels: BTreeMap::from([("site".into(), "token".into())]),
     }
 }
@@ -34,8 +35,9 @@ fn device(id: &str) -> NewDevice {
     NewDevice {
         id: id.into(),
         public_key: PublicKey([1; 32]),
-        password_sha256: [2; 32],
+        exchange_key: [2; 32],
         name: format!("name-{id}"),
+        hardware: String::new(),
         labels: BTreeMap::from([("site".into(), "device".into())]),
         arch: "x86_64".into(),
         agent_version: "1".into(),
@@ -49,7 +51,7 @@ async fn enrol(store: &Store, id: &str) {
         .add_claims(std::slice::from_ref(&claim))
         .await
         .unwrap();
-    store.use_claim(&claim, &device(id)).await.unwrap();
+    store.use_claim(&claim, &device(id), true).await.unwrap();
 }
 
 fn release(counter: u64) -> ReleaseRow {
@@ -190,7 +192,7 @@ async fn a_claim_is_for_one_device() {
     let used = async |id: &str, now| {
         let mut device = device(id);
         device.now_unix_s = now;
-        store.use_claim(&claim, &device).await.unwrap()
+        store.use_claim(&claim, &device, true).await.unwrap()
     };
     assert_eq!(used("d1", 1001).await, ClaimOutcome::Expired);
     let enrolled = ClaimOutcome::Enrolled { approved: true };

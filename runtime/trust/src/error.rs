@@ -59,6 +59,9 @@ pub enum TrustError {
         /// Version offered.
         got: u64,
     },
+    /// The passphrase does not open the key.
+    #[error("the passphrase does not open the key")]
+    Passphrase,
     /// A catalog that contradicts itself or an earlier one.
     #[error("catalog is inconsistent: {0}")]
     Catalog(&'static str),

@@ -22,6 +22,8 @@ pub mod key;
 pub mod keyfile;
 pub mod mutation;
 pub mod root;
+#[cfg(feature = "sealed")]
+pub mod sealed;
 pub mod voucher;
 
 pub use assignment::{AssignedBundle, Assignment};

@@ -37,6 +37,20 @@ pub enum Role {
     Device,
 }
 
+impl Role {
+    /// The role of this name, as it is displayed.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "root" => Self::Root,
+            "release" => Self::Release,
+            "catalog" => Self::Catalog,
+            "fleet" => Self::Fleet,
+            "device" => Self::Device,
+            _ => return None,
+        })
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -111,6 +125,15 @@ impl Root {
         postcard::to_extend(self, bytes).map_err(|_| TrustError::Parse("root"))
     }
 
+    /// What a root says, without any verification: only to show it to people who are about
+    /// to sign it.
+    ///
+    /// # Errors
+    /// Any parsing error.
+    pub fn unverified(envelope: &Envelope) -> Result<Self, TrustError> {
+        Self::decode(envelope.unverified_payload())
+    }
+
     fn decode(bytes: &[u8]) -> Result<Self, TrustError> {
         limit("root", bytes.len(), MAX_BYTES)?;
         let root: Self = match bytes.first() {
@@ -180,7 +203,7 @@ fn check_threshold(keys: &RoleKeys, domain: Domain, envelope: &Envelope) -> Resu
 }
 
 /// A root that has been verified; everything else is verified against it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedRoot {
     root: Root,
     envelope: Envelope,

@@ -1,15 +1,27 @@
 //! What survives a power cut, as one value with one version byte in front.
 //!
 //! The driver replaces it as a whole, atomically. Fields are only ever added under a new
-//! version, together with a reader for the old one; the golden bytes below say which.
+//! version, together with a reader for the old one; the golden bytes in the tests say which.
+//!
+//! Sequence, catalog mark, floors, epoch floor and time floor never decrease, with one
+//! exception: a root that takes a fleet or catalog key away restarts what those keys counted
+//! (sequence, catalog mark, time floor), since it may have been an attacker's doing.
+//!
+//! Refusals are counted here too, but counting one does not make the state worth writing: the
+//! counts reach the disk with the next other change. A flood of hostile messages wears no
+//! flash, and after a refusal the stored bytes are what they were before. A power cut loses
+//! the counts since the last change; the events in the outbox stay.
 
 use std::collections::BTreeMap;
 
+use drover_trust::CatalogMark;
 use drover_wire::message::{Digest, FailureCode, Running, Step};
 use serde::{Deserialize, Serialize};
 
+mod v1;
+
 /// Format version that this build writes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Most bundles remembered as bad; the one that failed longest ago is forgotten first.
 const MAX_QUARANTINED: usize = 64;
 
@@ -17,7 +29,7 @@ const MAX_QUARANTINED: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurableError {
     /// Written by another version of the agent.
-    #[error("stored state has format {0}, this build reads format {VERSION}")]
+    #[error("stored state has format {0}, this build reads 1 to {VERSION}")]
     Version(u8),
     /// Not a state, or bytes follow it.
     #[error("stored state does not parse")]
@@ -27,14 +39,14 @@ pub enum DurableError {
 /// Everything the machine must know after a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durable {
-    /// Highest assignment sequence accepted; never decreases.
+    /// Highest assignment sequence accepted under the fleet's keys; 0 for none.
     pub sequence: u64,
     /// The assignment of that sequence, as its encoded envelope.
     pub assignment: Option<Vec<u8>>,
     /// What is committed and runs.
-    pub active: Option<Running>,
+    pub active: Option<Slot>,
     /// What was committed before; its files stay as long as it is named here.
-    pub previous: Option<Running>,
+    pub previous: Option<Slot>,
     /// What is being made ready to replace it.
     pub candidate: Option<Candidate>,
     /// Why the accepted assignment was given up.
@@ -45,6 +57,25 @@ pub struct Durable {
     pub quarantine: BTreeMap<Digest, Quarantine>,
     /// Newest signed time seen, in seconds since 1970.
     pub time_floor_s: u64,
+    /// The newest root that was verified, as its encoded envelope.
+    pub root: Option<Vec<u8>>,
+    /// The newest catalog that was accepted.
+    pub catalog: CatalogMark,
+    /// Lowest security epoch that may run; raised by commits only.
+    pub epoch_floor: u64,
+    /// Refusals so far, by reason.
+    pub refused: BTreeMap<FailureCode, u32>,
+}
+
+/// A bundle that was committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// What it is.
+    pub running: Running,
+    /// Its security epoch.
+    pub epoch: u64,
+    /// Sum of the sizes of its files in bytes; 0 where an older agent did not write it down.
+    pub total_bytes: u64,
 }
 
 /// A bundle on its way to becoming active.
@@ -62,6 +93,8 @@ pub struct Candidate {
     pub version: String,
     /// How far it has come.
     pub progress: Progress,
+    /// Security epoch, as assigned.
+    pub epoch: u64,
 }
 
 /// How far a candidate has come, as far as a restart needs to know.
@@ -113,12 +146,10 @@ impl Durable {
     /// [`DurableError`]; the caller then starts anew and says so, rather than guess.
     pub fn decode(bytes: &[u8]) -> Result<Self, DurableError> {
         let (&version, body) = bytes.split_first().ok_or(DurableError::Parse)?;
-        if version != VERSION {
-            return Err(DurableError::Version(version));
-        }
-        match postcard::take_from_bytes(body) {
-            Ok((durable, [])) => Ok(durable),
-            _ => Err(DurableError::Parse),
+        match version {
+            1 => parse::<v1::Durable>(body).map(Self::from),
+            VERSION => parse(body),
+            other => Err(DurableError::Version(other)),
         }
     }
 
@@ -132,8 +163,18 @@ impl Durable {
     #[must_use]
     pub fn refers_to(&self, digest: &Digest) -> bool {
         let slots = [&self.active, &self.previous];
-        slots.into_iter().flatten().any(|r| r.digest == *digest)
+        slots
+            .into_iter()
+            .flatten()
+            .any(|slot| slot.running.digest == *digest)
             || self.candidate.as_ref().is_some_and(|c| c.digest == *digest)
+    }
+
+    /// What revoked fleet or catalog keys counted starts anew from `time_floor_s`.
+    pub(crate) fn restart_trust(&mut self, time_floor_s: u64) {
+        self.sequence = 0;
+        self.catalog = CatalogMark::default();
+        self.time_floor_s = time_floor_s;
     }
 
     /// Attempts held against `digest`.
@@ -156,95 +197,12 @@ impl Durable {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample() -> Durable {
-        let running = |n: u8| Running {
-            name: "p".into(),
-            version: "1".into(),
-            digest: [n; 32],
-            counter: u64::from(n),
-        };
-        Durable {
-            sequence: 300,
-            assignment: Some(vec![9, 8]),
-            active: Some(running(1)),
-            previous: None,
-            candidate: Some(Candidate {
-                digest: [2; 32],
-                name: "p".into(),
-                counter: 2,
-                total_bytes: 10,
-                version: "2".into(),
-                progress: Progress::Trial,
-            }),
-            failure: Some(Failure {
-                digest: [3; 32],
-                step: Step::Load,
-                code: FailureCode::GoldenMismatch,
-                detail: "x".into(),
-            }),
-            floors: BTreeMap::from([("p".into(), 1)]),
-            quarantine: BTreeMap::from([(
-                [3; 32],
-                Quarantine {
-                    failures: 1,
-                    is_final: true,
-                    sequence: 299,
-                },
-            )]),
-            time_floor_s: 1_700_000_000,
-        }
-    }
-
-    /// Golden bytes of format 1; never to be edited.
-    #[test]
-    fn version_1_bytes() {
-        let d = |n: u8| vec![n; 32];
-        let wanted = [
-            vec![1, 0xac, 2, 1, 2, 9, 8], // version, sequence, assignment
-            vec![1, 1, b'p', 1, b'1'],
-            d(1),
-            vec![1], // active
-            vec![0], // previous
-            vec![1],
-            d(2),
-            vec![1, b'p', 2, 10, 1, b'2', 2], // candidate
-            vec![1],
-            d(3),
-            vec![2, 5, 1, b'x'], // failure
-            vec![1, 1, b'p', 1], // floors
-            vec![1],
-            d(3),
-            vec![1, 1, 0xab, 2],             // quarantine
-            vec![0x80, 0xe2, 0xcf, 0xaa, 6], // time floor
-        ]
-        .concat();
-        assert_eq!(sample().encode(), wanted);
-        assert_eq!(Durable::decode(&wanted), Ok(sample()));
-    }
-
-    #[test]
-    fn foreign_bytes_are_refused() {
-        let mut bytes = sample().encode();
-        bytes.push(0);
-        assert_eq!(Durable::decode(&bytes), Err(DurableError::Parse));
-        bytes[0] = 2;
-        assert_eq!(Durable::decode(&bytes), Err(DurableError::Version(2)));
-        assert_eq!(Durable::decode(&[]), Err(DurableError::Parse));
-    }
-
-    #[test]
-    fn quarantine_forgets_the_oldest() {
-        let mut durable = Durable::default();
-        for n in 0..=MAX_QUARANTINED {
-            durable.sequence = n as u64 + 1;
-            durable.quarantine_mut([n as u8; 32]).failures = 1;
-        }
-        assert_eq!(durable.quarantine.len(), MAX_QUARANTINED);
-        assert_eq!(durable.failures(&[0; 32]), 0);
-        assert_eq!(durable.failures(&[1; 32]), 1);
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DurableError> {
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(DurableError::Parse),
     }
 }
+
+#[cfg(test)]
+mod tests;

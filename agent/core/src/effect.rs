@@ -1,6 +1,7 @@
 //! What the machine wants done, and the context that it asks and tells.
 
 use drover_bundle::VerifiedManifest;
+use drover_trust::{TrustedRoot, Voucher};
 use drover_wire::message::{self, Digest, Up};
 
 /// Something to do, after the durable state has been persisted.
@@ -84,6 +85,20 @@ pub enum Effect {
         /// Which bundle.
         digest: Digest,
     },
+    /// Verify further messages and bundles with this root; it has been persisted.
+    RootChanged(TrustedRoot),
+    /// Unwrap the key to a confidential bundle's chunks, and decrypt them with it before
+    /// [`crate::Event::Chunk`].
+    ContentKey {
+        /// Which bundle.
+        digest: Digest,
+        /// HPKE's encapsulated key.
+        encapsulated: [u8; 32],
+        /// The wrapped content key, with its tag.
+        wrapped: Vec<u8>,
+    },
+    /// Join the fleet that the old one has given the device to; the voucher was verified.
+    Transfer(Box<Voucher>),
     /// Put an event into the outbox.
     Record(message::Event),
 }

@@ -15,12 +15,21 @@ pub enum Event {
     Disconnected,
     /// The server says something.
     Down(VerifiedDown),
+    /// Bytes came on the device's topic for roots: an encoded
+    /// [`drover_wire::message::RootChain`], unchecked.
+    Roots {
+        /// As they came.
+        bytes: Vec<u8>,
+    },
     /// Bytes came on the device's topic that [`VerifiedDown::open`] refused.
     Rejected {
+        /// Why, for machines: [`crate::InboundError::code`].
+        code: FailureCode,
         /// Why, for people.
         detail: String,
     },
-    /// Bytes on the topic of a bundle; nobody has checked them.
+    /// Bytes on the topic of a bundle, decrypted where it is confidential; nobody has checked
+    /// them.
     Chunk {
         /// Which bundle's topic.
         digest: Digest,
@@ -28,6 +37,12 @@ pub enum Event {
         index: u32,
         /// Content.
         bytes: Vec<u8>,
+    },
+    /// A chunk of the candidate came encrypted and no [`crate::Effect::ContentKey`] has come;
+    /// it comes together with the manifest, which is asked for once more.
+    KeyMissing {
+        /// Which bundle.
+        digest: Digest,
     },
     /// [`crate::Effect::StoreChunk`] was done.
     ChunkStored {
@@ -116,6 +131,7 @@ impl Event {
     pub(crate) fn candidate(&self) -> Option<&Digest> {
         match self {
             Self::Chunk { digest, .. }
+            | Self::KeyMissing { digest }
             | Self::ChunkStored { digest, .. }
             | Self::Staged { digest }
             | Self::Incomplete { digest, .. }
@@ -128,6 +144,7 @@ impl Event {
             | Self::Connected
             | Self::Disconnected
             | Self::Down(_)
+            | Self::Roots { .. }
             | Self::Rejected { .. }
             | Self::ActiveLost { .. }
             | Self::Tick

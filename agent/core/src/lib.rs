@@ -16,7 +16,7 @@ mod machine;
 mod outbox;
 mod time;
 
-pub use durable::{Candidate, Durable, DurableError, Failure, Progress, Quarantine};
+pub use durable::{Candidate, Durable, DurableError, Failure, Progress, Quarantine, Slot};
 pub use effect::{Ctx, Effect};
 pub use event::{Event, Stored};
 pub use inbound::{InboundError, VerifiedDown};

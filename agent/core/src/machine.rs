@@ -4,19 +4,32 @@
 //! itself. Whatever it decides stands in [`Durable`] before an effect follows from it, so a
 //! power cut at any point leaves the device on the old or the new bundle. Expiry stops only
 //! the acceptance of instructions, never what runs or is under way.
+//!
+//! Two floors keep old bundles away, and they differ. The *counter* floor of a model name is
+//! raised by each commit and judges what is assigned: a server, honest or not, cannot order a
+//! device back to a release that it has left behind. The *epoch* floor is raised when a
+//! bundle of a higher security epoch is committed and judges everything, the local fall-back
+//! to the previous bundle too: falling back for its health is the device's own decision about
+//! a bundle that it ran before, so a lower counter is no obstacle, but a bundle from before a
+//! security release never runs again. Then the device runs nothing (safe mode) and waits for
+//! an update.
 
 mod assign;
 mod attempt;
 mod fetch;
+mod pace;
 mod report;
+mod trust;
 
+use drover_bundle::VerifiedManifest;
+use drover_trust::mutation::{Check, is_disabled};
 use drover_trust::{DeviceId, TrustedRoot};
 use drover_wire::message::{Digest, Down, FailureCode, Up};
 
 use crate::backoff::Backoff;
 use crate::time::TrustedTime;
 use crate::{Candidate, Ctx, Durable, Effect, Event, Progress};
-use fetch::{Fetch, Release};
+use fetch::Fetch;
 use report::Limiter;
 
 /// A floor that moved on by less than this is persisted together with the next other change.
@@ -27,10 +40,12 @@ const PERSIST_FLOOR_EVERY_S: u64 = 300;
 pub struct Config {
     /// Identity of the device.
     pub device: DeviceId,
-    /// Whose signatures count.
+    /// Whose signatures count at first; a newer root in the durable state comes before it.
     pub root: TrustedRoot,
     /// Number of this start of the agent.
     pub boot: u64,
+    /// When this agent was built, in seconds since 1970; it is later than that.
+    pub built_unix_s: u64,
     /// What the device offers.
     pub platform: Platform,
     /// Waiting times.
@@ -52,7 +67,7 @@ pub struct Platform {
     pub engines: Vec<String>,
 }
 
-/// Waiting times, in milliseconds.
+/// Waiting times, in milliseconds, and the least rate of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// First wait for an answer of the server; it doubles.
@@ -61,6 +76,12 @@ pub struct Timing {
     pub request_cap_ms: u64,
     /// Wait before a candidate that failed is tried once more.
     pub attempt_ms: u64,
+    /// Length of the windows over which the rate of a download is judged.
+    pub rate_window_ms: u64,
+    /// Chunks that must come in each window.
+    pub least_chunks_per_window: u32,
+    /// Longest time for all chunks of a bundle, before the download pauses.
+    pub download_deadline_ms: u64,
 }
 
 impl Default for Timing {
@@ -69,6 +90,9 @@ impl Default for Timing {
             request_base_ms: 4_000,
             request_cap_ms: 120_000,
             attempt_ms: 30_000,
+            rate_window_ms: 300_000,
+            least_chunks_per_window: 4,
+            download_deadline_ms: 6 * 3_600_000,
         }
     }
 }
@@ -94,7 +118,7 @@ enum Phase {
     /// Chunks are missing.
     Chunks(Fetch),
     /// All chunks are here and become files; with a timer, after the disk was full.
-    Staging(Release),
+    Staging(Box<VerifiedManifest>),
     /// The host loads the candidate; with a timer, it will do so again.
     Loading,
     /// The candidate runs beside the active model.
@@ -117,6 +141,7 @@ enum Kind {
 #[derive(Debug)]
 pub struct Machine {
     config: Config,
+    root: TrustedRoot,
     durable: Durable,
     dirty: bool,
     phase: Phase,
@@ -127,6 +152,10 @@ pub struct Machine {
     retry_at: Option<u64>,
     /// When loading what is committed is tried again.
     reload_at: Option<u64>,
+    /// Waits after a source was too slow.
+    pauses: Backoff,
+    /// The candidate's manifest as its encoded envelope, once it was verified.
+    manifest: Option<Vec<u8>>,
     limiter: Limiter,
     counters: Counters,
 }
@@ -134,20 +163,24 @@ pub struct Machine {
 impl Machine {
     /// A machine on what the last start left; [`Event::Resumed`] is its first event.
     #[must_use]
-    pub fn new(config: Config, durable: Durable, now_ms: u64) -> Self {
-        // The root was signed at a time that has passed, whatever else is known.
-        let floor_s = durable.time_floor_s.max(config.root.root().created_unix_s);
+    pub fn new(config: Config, mut durable: Durable, now_ms: u64) -> Self {
+        let (root, dirty) = trust::start(&config, &mut durable);
+        let floor_s = durable.time_floor_s.max(trust::earliest(&config, &root));
         let timing = config.timing;
+        let longest_pause = timing.request_cap_ms.saturating_mul(8);
         Self {
             config,
+            root,
             durable,
-            dirty: false,
+            dirty,
             phase: Phase::Asleep,
             connected: false,
             time: TrustedTime::new(floor_s, now_ms),
             backoff: Backoff::new(timing.request_base_ms, timing.request_cap_ms),
             retry_at: None,
             reload_at: None,
+            pauses: Backoff::new(timing.request_cap_ms, longest_pause),
+            manifest: None,
             limiter: Limiter::new(now_ms),
             counters: Counters::default(),
         }
@@ -174,7 +207,11 @@ impl Machine {
     /// When [`Event::Tick`] is due, on the clock of [`Ctx::now_ms`].
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        let timers = [self.retry_at, self.reload_at];
+        let pace = match &self.phase {
+            Phase::Chunks(fetch) if self.connected => fetch.pace_deadline(&self.config.timing),
+            _ => None,
+        };
+        let timers = [self.retry_at, self.reload_at, pace];
         timers.into_iter().flatten().min()
     }
 
@@ -195,18 +232,19 @@ impl Machine {
             // The link may be faster than the disk; hello is said after the resumption.
             (_, E::Connected) => {
                 self.connected = true;
+                self.start_pace(ctx.now_ms());
                 self.greet(ctx);
             }
             (_, E::Disconnected) => self.connected = false,
-            (_, E::Rejected { detail }) => {
-                self.refuse(ctx, None, FailureCode::SignatureInvalid, detail);
-            }
+            (_, E::Rejected { code, detail }) => self.refuse(ctx, None, code, detail),
             // Nothing may be judged before the driver has shown what there is. Each of these
             // comes again by itself.
             (
                 K::Asleep,
                 E::Down(_)
+                | E::Roots { .. }
                 | E::Chunk { .. }
+                | E::KeyMissing { .. }
                 | E::ChunkStored { .. }
                 | E::Staged { .. }
                 | E::Incomplete { .. }
@@ -220,10 +258,10 @@ impl Machine {
                 | E::Stopping,
             ) => self.ignore(),
             (_, E::Down(down)) => {
-                self.time.raise(down.sent_unix_s(), ctx.now_ms());
-                self.note_floor(ctx.now_ms());
+                self.hear_time(ctx, down.sent_unix_s());
                 self.on_down(ctx, down.into_message());
             }
+            (_, E::Roots { bytes }) => self.follow_roots(ctx, &bytes),
             (
                 _,
                 E::ActiveLost {
@@ -236,12 +274,13 @@ impl Machine {
             (_, E::Stopping) => self.stop(),
 
             (K::Chunks, E::Chunk { index, bytes, .. }) => self.take_chunk(ctx, index, bytes),
+            (K::Chunks, E::KeyMissing { digest }) => self.ask_for_key(ctx, digest),
             (K::Chunks, E::ChunkStored { index, .. }) => self.count_chunk(ctx, index),
             // Late copies of chunks that are here already, or of a manifest that must be
             // fetched anew after damage.
             (
                 K::Idle | K::Manifest | K::Staging | K::Loading | K::Trial,
-                E::Chunk { .. } | E::ChunkStored { .. },
+                E::Chunk { .. } | E::ChunkStored { .. } | E::KeyMissing { .. },
             ) => self.ignore(),
 
             (K::Staging, E::Staged { .. }) => self.begin_attempt(ctx),
@@ -278,7 +317,31 @@ impl Machine {
     fn on_down(&mut self, ctx: &mut impl Ctx, message: Down) {
         use Kind as K;
         match (self.kind(), message) {
-            (_, Down::Assignment { envelope }) => self.assign(ctx, envelope),
+            (
+                _,
+                Down::Desired {
+                    assignment,
+                    catalog,
+                },
+            ) => self.desire(ctx, assignment, &catalog),
+            (_, Down::Assignment { .. }) => {
+                let detail = "assignment: no catalog came with it".into();
+                self.refuse(ctx, None, FailureCode::Unlisted, detail);
+            }
+            (_, Down::Transfer { voucher }) => self.transfer(ctx, &voucher),
+            (
+                _,
+                Down::ContentKey {
+                    digest,
+                    encapsulated,
+                    wrapped,
+                },
+            ) if self.is_candidate(&digest) => ctx.effect(Effect::ContentKey {
+                digest,
+                encapsulated,
+                wrapped,
+            }),
+            (_, Down::ContentKey { .. }) => self.ignore(),
             (K::Manifest, Down::Manifest { digest, envelope }) if self.is_candidate(&digest) => {
                 self.take_manifest(ctx, &envelope);
             }
@@ -300,13 +363,14 @@ impl Machine {
             // A further failure sets it again; no success is heard of.
             self.reload_at = Some(u64::MAX);
             ctx.effect(Effect::LoadCommitted {
-                digest: active.digest,
+                digest: active.running.digest,
             });
         }
-        if self.retry_at.take_if(due).is_none() {
+        if self.judge_pace(ctx) || self.retry_at.take_if(due).is_none() {
             return;
         }
         match &self.phase {
+            Phase::Chunks(fetch) if fetch.is_paused() => self.resume_download(ctx),
             Phase::Manifest { .. } | Phase::Chunks(_) => self.request(ctx),
             Phase::Staging(_) => self.stage(ctx),
             Phase::Loading => self.begin_attempt(ctx),
@@ -319,13 +383,16 @@ impl Machine {
         if matches!(self.phase, Phase::Asleep) {
             return;
         }
+        self.report_trust(ctx);
         let hello = Up::Hello(self.hello());
         self.publish(ctx, hello);
         self.report(ctx);
-        if let (Phase::Chunks(_), Some(candidate)) = (&self.phase, &self.durable.candidate) {
-            ctx.effect(Effect::Subscribe {
+        match (&self.phase, &self.durable.candidate) {
+            (Phase::Chunks(fetch), _) if fetch.is_paused() => return,
+            (Phase::Chunks(_), Some(candidate)) => ctx.effect(Effect::Subscribe {
                 digest: candidate.digest,
-            });
+            }),
+            _ => {}
         }
         if matches!(self.phase, Phase::Manifest { .. } | Phase::Chunks(_)) {
             self.backoff.reset();
@@ -384,6 +451,9 @@ impl Machine {
         {
             self.change().time_floor_s = now_s;
         }
+        if now_s < self.durable.time_floor_s && is_disabled(Check::TimeFloor) {
+            self.change().time_floor_s = now_s;
+        }
     }
 
     fn ignore(&mut self) {
@@ -400,5 +470,6 @@ fn candidate_of(bundle: &drover_trust::AssignedBundle) -> Candidate {
         total_bytes: bundle.total_bytes,
         version: String::new(),
         progress: Progress::Fetching,
+        epoch: bundle.epoch,
     }
 }

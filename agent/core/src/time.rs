@@ -1,7 +1,11 @@
 //! The device's idea of the time for judging expiry: signed times plus elapsed time.
 //!
-//! The board's own clock has no say, since it may read 1970 or 2099. The floor never steps
-//! back. It survives a restart as [`crate::Durable::time_floor_s`].
+//! The board's own clock has no say, since it may read 1970 or 2099. The floor starts at the
+//! latest of three times that have passed for certain (the build, the root's creation, what
+//! was persisted) and never steps back, but for a root that revokes the keys which signed
+//! the times. It survives a restart as [`crate::Durable::time_floor_s`].
+
+use drover_trust::mutation::{Check, is_disabled};
 
 /// The newest signed time, moved on by the monotonic clock of this process.
 #[derive(Clone, Debug)]
@@ -26,7 +30,7 @@ impl TrustedTime {
 
     /// Takes a signed time; one that lies behind changes nothing.
     pub(crate) fn raise(&mut self, signed_s: u64, now_ms: u64) {
-        if signed_s > self.now_s(now_ms) {
+        if signed_s > self.now_s(now_ms) || is_disabled(Check::TimeFloor) {
             *self = Self::new(signed_s, now_ms);
         }
     }

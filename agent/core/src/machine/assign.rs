@@ -1,6 +1,7 @@
 //! Taking up assignments, and taking up again what a restart interrupted.
 
-use drover_trust::{AssignedBundle, Assignment, Envelope, TrustError};
+use drover_trust::mutation::{Check, is_disabled};
+use drover_trust::{AssignedBundle, Assignment};
 use drover_wire::message::{self, Digest, FailureCode, Step};
 
 use super::attempt::{self, Outlook};
@@ -13,7 +14,7 @@ impl Machine {
         self.phase = Phase::Idle;
         if let Some(active) = &self.durable.active {
             ctx.effect(Effect::LoadCommitted {
-                digest: active.digest,
+                digest: active.running.digest,
             });
         }
         // What a power cut left between a decision and the removal that followed from it.
@@ -22,43 +23,47 @@ impl Machine {
                 ctx.effect(Effect::RemoveBundle { digest });
             }
         }
-        let progress = self.durable.candidate.as_ref().map(|c| c.progress);
+        self.resume_candidate(ctx, stored.manifest, stored.chunks);
+        // A newer root may have come with the agent rather than over the network.
+        self.drop_revoked(ctx);
+        self.greet(ctx);
+    }
+
+    fn resume_candidate(
+        &mut self,
+        ctx: &mut impl Ctx,
+        manifest: Option<Vec<u8>>,
+        chunks: Vec<u32>,
+    ) {
+        let Some(candidate) = &self.durable.candidate else {
+            return;
+        };
+        let progress = candidate.progress;
+        // One that does not hold any more is asked for anew, and judged then.
+        let Some(envelope) = manifest.filter(|m| self.verified(m).is_ok()) else {
+            return self.enter(Phase::Manifest { chunks }, Progress::Fetching);
+        };
         match progress {
-            None => {}
-            Some(Progress::Fetching) => {
-                let chunks = stored.chunks;
+            Progress::Fetching => {
                 self.enter(Phase::Manifest { chunks }, Progress::Fetching);
-                // One that does not hold any more is asked for anew, and judged then.
-                if let Some(envelope) = stored.manifest.filter(|m| self.verified(m).is_ok()) {
-                    self.take_manifest(ctx, &envelope);
-                }
+                self.take_manifest(ctx, &envelope);
             }
-            Some(Progress::Loading | Progress::Trial) => {
+            Progress::Loading | Progress::Trial => {
+                self.manifest = Some(envelope);
                 self.phase = Phase::Loading;
                 self.begin_attempt(ctx);
             }
         }
-        self.greet(ctx);
     }
 
-    /// An assignment came.
-    pub(super) fn assign(&mut self, ctx: &mut impl Ctx, bytes: Vec<u8>) {
-        // Sent again at each connect, so that a lost one is made good.
-        if self.durable.assignment.as_ref() == Some(&bytes) {
-            return self.report(ctx);
-        }
-        let now_s = self.time.now_s(ctx.now_ms());
-        let opened = Envelope::decode(&bytes).and_then(|envelope| {
-            let (root, device) = (&self.config.root, &self.config.device);
-            Assignment::open(&envelope, root, device, self.durable.sequence, now_s)
-        });
-        let assignment = match opened {
-            Ok(assignment) => assignment,
-            Err(error) => {
-                let detail = format!("assignment: {error}");
-                return self.refuse(ctx, None, code_of(&error), detail);
-            }
-        };
+    /// An assignment came that holds.
+    pub(super) fn accept(
+        &mut self,
+        ctx: &mut impl Ctx,
+        bytes: Vec<u8>,
+        assignment: &Assignment,
+        now_s: u64,
+    ) {
         let durable = self.change();
         durable.sequence = assignment.sequence;
         durable.assignment = Some(bytes);
@@ -83,7 +88,8 @@ impl Machine {
             let older = self.durable.previous.replace(active);
             self.reload_at = None;
             ctx.effect(Effect::Deactivate);
-            self.remove_unless_needed(ctx, older.map(|r| r.digest));
+            self.remove_unless_needed(ctx, older.map(|slot| slot.running.digest));
+            self.report_trust(ctx);
         }
         self.report(ctx);
     }
@@ -92,9 +98,10 @@ impl Machine {
     fn pursue(&mut self, ctx: &mut impl Ctx, bundle: &AssignedBundle) {
         let digest = bundle.digest;
         if let Some(active) = &self.durable.active
-            && active.digest == digest
+            && active.running.digest == digest
         {
-            let same = active.name == bundle.name && active.counter == bundle.counter;
+            let running = &active.running;
+            let same = running.name == bundle.name && running.counter == bundle.counter;
             self.abandon(ctx);
             if !same {
                 let detail = "name or counter differ from the bundle's own".into();
@@ -105,7 +112,8 @@ impl Machine {
         let wanted = candidate_of(bundle);
         let under_way = self.durable.candidate.as_ref().is_some_and(|c| {
             let same = c.name == wanted.name && c.counter == wanted.counter;
-            c.digest == digest && same && c.total_bytes == wanted.total_bytes
+            let alike = c.total_bytes == wanted.total_bytes && c.epoch == wanted.epoch;
+            c.digest == digest && same && alike
         });
         if under_way {
             return self.report(ctx);
@@ -117,6 +125,7 @@ impl Machine {
         }
         self.change().candidate = Some(wanted);
         self.backoff.reset();
+        self.pauses.reset();
         self.enter(Phase::Manifest { chunks: vec![] }, Progress::Fetching);
         self.report(ctx);
         self.request(ctx);
@@ -133,15 +142,27 @@ impl Machine {
             );
             return Some((FailureCode::Quarantined, detail));
         }
-        self.below_floor(&bundle.name, bundle.counter)
+        self.below_floor(&bundle.name, bundle.counter, bundle.epoch)
     }
 
-    pub(super) fn below_floor(&self, name: &str, counter: u64) -> Option<(FailureCode, String)> {
+    /// Why a bundle with these numbers may not be taken up.
+    pub(super) fn below_floor(
+        &self,
+        name: &str,
+        counter: u64,
+        epoch: u64,
+    ) -> Option<(FailureCode, String)> {
         let floor = self.durable.floor(name);
-        (counter < floor).then(|| {
+        if counter < floor && !is_disabled(Check::BundleRollback) {
             let detail = format!("counter {counter} is below {floor}, which ran here");
-            (FailureCode::Rollback, detail)
-        })
+            return Some((FailureCode::Rollback, detail));
+        }
+        let least = self.durable.epoch_floor.max(self.root.root().epoch);
+        if epoch < least && !is_disabled(Check::Epoch) {
+            let detail = format!("security epoch {epoch} is below {least}, the least allowed");
+            return Some((FailureCode::Rollback, detail));
+        }
+        None
     }
 
     /// Gives the assignment up; what ran before runs on.
@@ -168,12 +189,14 @@ impl Machine {
     pub(super) fn abandon(&mut self, ctx: &mut impl Ctx) {
         let phase = std::mem::replace(&mut self.phase, Phase::Idle);
         self.retry_at = None;
+        self.manifest = None;
         let Some(candidate) = self.durable.candidate.take() else {
             return;
         };
         self.dirty = true;
         let digest = candidate.digest;
         match phase {
+            Phase::Chunks(fetch) if fetch.is_paused() => {}
             Phase::Chunks(_) => ctx.effect(Effect::Unsubscribe { digest }),
             Phase::Loading | Phase::Trial => ctx.effect(Effect::DropCandidate),
             Phase::Asleep | Phase::Idle | Phase::Manifest { .. } | Phase::Staging(_) => {}
@@ -199,7 +222,7 @@ impl Machine {
             .durable
             .active
             .as_ref()
-            .is_none_or(|r| r.digest != digest)
+            .is_none_or(|slot| slot.running.digest != digest)
         {
             return self.ignore();
         }
@@ -215,24 +238,29 @@ impl Machine {
         self.durable.active = None;
         self.reload_at = None;
         self.dirty = true;
-        // What ran before may run again only where no floor was raised above it since.
-        let fallback = self.durable.previous.take();
-        let fallback = fallback.filter(|r| r.counter >= self.durable.floor(&r.name));
-        if let Some(running) = &fallback {
+        // What ran before may run again only if no bundle of a higher epoch was committed.
+        let floor = self.durable.epoch_floor;
+        let may_run = |epoch| epoch >= floor || is_disabled(Check::Epoch);
+        let former = self.durable.previous.take();
+        let former_digest = former.as_ref().map(|slot| slot.running.digest);
+        let fallback = former.filter(|slot| may_run(slot.epoch));
+        if let Some(slot) = &fallback {
             ctx.effect(Effect::LoadCommitted {
-                digest: running.digest,
+                digest: slot.running.digest,
             });
         }
         self.durable.active.clone_from(&fallback);
         ctx.effect(Effect::Record(message::Event::RolledBack {
             from: digest,
-            to: fallback,
+            to: fallback.map(|slot| slot.running),
             detail: detail.clone(),
         }));
+        self.remove_unless_needed(ctx, former_digest);
         if self.durable.candidate.is_none() {
             self.fetch_lost(ctx, digest, code, detail);
         }
         self.report(ctx);
+        self.report_trust(ctx);
     }
 
     /// Fetches the lost bundle anew if it is still assigned and its content is not to blame.
@@ -243,11 +271,7 @@ impl Machine {
         code: FailureCode,
         detail: String,
     ) {
-        let assigned = self.durable.assignment.as_deref().and_then(|bytes| {
-            let envelope = Envelope::decode(bytes).ok()?;
-            let (root, device) = (&self.config.root, &self.config.device);
-            Assignment::reopen(&envelope, root, device).ok()
-        });
+        let assigned = self.assigned().and_then(Result::ok);
         let bundles = assigned.map(|a| a.bundles).unwrap_or_default();
         match bundles.as_slice() {
             [bundle] if bundle.digest == digest => {
@@ -261,22 +285,5 @@ impl Machine {
             _ => {}
         }
         self.remove_unless_needed(ctx, Some(digest));
-    }
-}
-
-/// The number under which a refused assignment is reported.
-fn code_of(error: &TrustError) -> FailureCode {
-    match error {
-        TrustError::Threshold { .. }
-        | TrustError::Parse(_)
-        | TrustError::TooLarge { .. }
-        | TrustError::Key => FailureCode::SignatureInvalid,
-        TrustError::Version { .. } => FailureCode::Incompatible,
-        TrustError::Root(_)
-        | TrustError::RootVersion { .. }
-        | TrustError::Fleet
-        | TrustError::Device => FailureCode::Mismatch,
-        TrustError::Rollback { .. } => FailureCode::Rollback,
-        TrustError::Expired { .. } => FailureCode::Expired,
     }
 }

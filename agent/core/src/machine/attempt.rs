@@ -2,13 +2,15 @@
 //!
 //! An attempt is counted before it begins and taken back only when it passed or the agent
 //! stopped in good order, so a candidate that takes the device down is given up after
-//! [`MAX_ATTEMPTS`] starts. A commit is local and final: after it the floor is raised, and
-//! nothing that is heard or lost later changes it.
+//! [`MAX_ATTEMPTS`] starts. A commit is local and final: after it the floors are raised, and
+//! nothing that is heard or lost later changes it. Nor does it matter that the assignment, the
+//! catalog or the root ended meanwhile.
 
+use drover_trust::mutation::{Check, is_disabled};
 use drover_wire::message::{self, Digest, FailureCode, Running, Step};
 
 use super::{Machine, Phase};
-use crate::{Ctx, Effect, Progress};
+use crate::{Ctx, Effect, Progress, Slot};
 
 /// Attempts at one bundle, crashes included, before it is quarantined.
 pub(super) const MAX_ATTEMPTS: u8 = 2;
@@ -33,7 +35,14 @@ pub(super) fn outlook(code: FailureCode) -> Outlook {
         | FailureCode::Rollback
         | FailureCode::Incompatible
         | FailureCode::Quarantined
-        | FailureCode::Expired => Outlook::Closed,
+        | FailureCode::Expired
+        | FailureCode::Frozen
+        | FailureCode::Revoked
+        | FailureCode::Slow
+        | FailureCode::WrongRecipient
+        | FailureCode::Unlisted
+        | FailureCode::Incomplete
+        | FailureCode::RootInvalid => Outlook::Closed,
         FailureCode::Mismatch | FailureCode::GoldenMismatch => Outlook::Condemned,
     }
 }
@@ -72,9 +81,16 @@ impl Machine {
 
     /// The candidate becomes the active bundle.
     pub(super) fn commit(&mut self, ctx: &mut impl Ctx) {
+        if is_disabled(Check::ExpiryStopsAcceptanceOnly)
+            && let Some(digest) = self.expired_meanwhile(ctx.now_ms())
+        {
+            let (code, detail) = (FailureCode::Expired, "its assignment ended".into());
+            return self.fail(ctx, digest, Step::Trial, code, detail);
+        }
         self.phase = Phase::Idle;
         self.retry_at = None;
         self.reload_at = None;
+        self.manifest = None;
         let durable = self.change();
         let Some(candidate) = durable.candidate.take() else {
             return self.ignore();
@@ -87,19 +103,35 @@ impl Machine {
         };
         let floor = durable.floors.entry(running.name.clone()).or_default();
         *floor = running.counter.max(*floor);
+        durable.epoch_floor = candidate.epoch.max(durable.epoch_floor);
         durable.quarantine.remove(&running.digest);
-        let former = durable.active.replace(running.clone());
+        let former = durable.active.replace(Slot {
+            running: running.clone(),
+            epoch: candidate.epoch,
+            total_bytes: candidate.total_bytes,
+        });
         // With nothing to follow, what ran earlier stays for a fall-back.
         let dropped = match former {
             Some(_) => std::mem::replace(&mut durable.previous, former),
-            None => durable.previous.take_if(|r| r.digest == running.digest),
+            None => durable
+                .previous
+                .take_if(|slot| slot.running.digest == running.digest),
         };
         ctx.effect(Effect::Activate {
             digest: running.digest,
         });
-        self.remove_unless_needed(ctx, dropped.map(|r| r.digest));
+        self.remove_unless_needed(ctx, dropped.map(|slot| slot.running.digest));
         ctx.effect(Effect::Record(message::Event::Activated(running)));
         self.report(ctx);
+        self.report_trust(ctx);
+    }
+
+    /// The candidate, if its assignment could not be accepted any more.
+    fn expired_meanwhile(&self, now_ms: u64) -> Option<Digest> {
+        let assignment = self.assigned()?.ok()?;
+        let expired = assignment.expires_unix_s < self.time.now_s(now_ms);
+        let candidate = self.durable.candidate.as_ref();
+        candidate.map(|c| c.digest).filter(|_| expired)
     }
 
     /// The candidate does not load, or computes wrongly.
@@ -141,7 +173,7 @@ impl Machine {
         ctx.effect(Effect::DropCandidate);
         ctx.effect(Effect::Record(message::Event::RolledBack {
             from,
-            to: self.durable.active.clone(),
+            to: self.durable.active.as_ref().map(|s| s.running.clone()),
             detail: detail.to_owned(),
         }));
     }

@@ -4,44 +4,45 @@
 //! manifest against the release keys and the assignment, each chunk against its digest in
 //! the manifest. A power cut loses at most chunks, which are asked for again.
 
-use std::collections::BTreeMap;
-
 use drover_bundle::{BundleError, Manifest, VerifiedManifest};
 use drover_trust::Envelope;
+use drover_trust::mutation::{Check, is_disabled};
 use drover_wire::bitmap::Bitmap;
-use drover_wire::message::{FailureCode, Step, Up};
+use drover_wire::message::{Digest, FailureCode, Step, Up};
 
+use super::pace::Pace;
 use super::report::describe;
-use super::{Machine, Phase};
+use super::{Machine, Phase, Timing};
 use crate::{Ctx, Effect, Progress};
-
-/// A chunk that came wrong this often is wrong at its source.
-const MAX_BAD: u8 = 3;
-
-/// A verified manifest with the bytes that it came in.
-#[derive(Clone, Debug)]
-pub(super) struct Release {
-    manifest: Box<VerifiedManifest>,
-    envelope: Vec<u8>,
-}
 
 /// A download under way.
 #[derive(Debug)]
 pub(super) struct Fetch {
-    release: Release,
+    manifest: Box<VerifiedManifest>,
     missing: Bitmap,
-    bad: BTreeMap<u32, u8>,
+    pace: Pace,
+    /// The key was asked for since the last answer to a request.
+    asked_for_key: bool,
 }
 
 impl Fetch {
-    fn new(release: Release, here: &[u32]) -> Self {
-        let mut missing = Bitmap::full(chunks_of(&release.manifest));
+    fn new(manifest: Box<VerifiedManifest>, here: &[u32], now_ms: u64) -> Self {
+        let mut missing = Bitmap::full(chunks_of(&manifest));
         here.iter().for_each(|&index| missing.remove(index));
         Self {
-            release,
+            manifest,
             missing,
-            bad: BTreeMap::new(),
+            pace: Pace::new(now_ms),
+            asked_for_key: false,
         }
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.pace.is_paused()
+    }
+
+    pub(super) fn pace_deadline(&self, timing: &Timing) -> Option<u64> {
+        self.pace.deadline(timing)
     }
 
     pub(super) fn total(&self) -> u32 {
@@ -66,12 +67,15 @@ impl Machine {
         let Some(digest) = self.durable.candidate.as_ref().map(|c| c.digest) else {
             return;
         };
-        let message = match &self.phase {
+        let message = match &mut self.phase {
             Phase::Manifest { .. } => Up::WantManifest { digest },
-            Phase::Chunks(fetch) => Up::WantChunks {
-                digest,
-                missing: fetch.missing.clone(),
-            },
+            Phase::Chunks(fetch) => {
+                fetch.asked_for_key = false;
+                Up::WantChunks {
+                    digest,
+                    missing: fetch.missing.clone(),
+                }
+            }
             Phase::Asleep | Phase::Idle | Phase::Staging(_) | Phase::Loading | Phase::Trial => {
                 return;
             }
@@ -111,18 +115,16 @@ impl Machine {
             envelope: bytes.to_vec(),
         });
         self.backoff.reset();
-        let release = Release {
-            manifest: Box::new(verified),
-            envelope: bytes.to_vec(),
-        };
-        self.fetch(ctx, Fetch::new(release, &here));
+        self.manifest = Some(bytes.to_vec());
+        let fetch = Fetch::new(Box::new(verified), &here, ctx.now_ms());
+        self.fetch(ctx, fetch);
     }
 
     /// Everything that can be said against a manifest before anything of it is fetched.
     pub(super) fn verified(&self, bytes: &[u8]) -> Result<VerifiedManifest, (FailureCode, String)> {
         let envelope = Envelope::decode(bytes)
             .map_err(|error| (FailureCode::SignatureInvalid, format!("manifest: {error}")))?;
-        let verified = VerifiedManifest::open(&envelope, &self.config.root).map_err(|error| {
+        let verified = VerifiedManifest::open(&envelope, self.bearing_root()).map_err(|error| {
             let code = match error {
                 BundleError::Manifest(_) => FailureCode::Incompatible,
                 _ => FailureCode::SignatureInvalid,
@@ -137,13 +139,14 @@ impl Machine {
             (verified.digest() == &candidate.digest, "digest"),
             (manifest.name == candidate.name, "name"),
             (manifest.counter == candidate.counter, "counter"),
+            (manifest.epoch == candidate.epoch, "epoch"),
             (manifest.total_bytes() == candidate.total_bytes, "size"),
         ];
         if let Some((_, what)) = pairs.iter().find(|(same, _)| !same) {
             let detail = format!("the released bundle's {what} differs from the assigned one");
             return Err((FailureCode::Mismatch, detail));
         }
-        if let Some(why) = self.below_floor(&manifest.name, manifest.counter) {
+        if let Some(why) = self.below_floor(&manifest.name, manifest.counter, manifest.epoch) {
             return Err(why);
         }
         self.compatible(manifest)
@@ -152,6 +155,9 @@ impl Machine {
     }
 
     fn compatible(&self, manifest: &Manifest) -> Result<(), String> {
+        if is_disabled(Check::Compatibility) {
+            return Ok(());
+        }
         let (requires, platform) = (&manifest.requires, &self.config.platform);
         if !platform.engines.contains(&requires.engine) {
             return Err(format!(
@@ -179,11 +185,11 @@ impl Machine {
     /// Goes on with a download, or past it when nothing is missing.
     fn fetch(&mut self, ctx: &mut impl Ctx, fetch: Fetch) {
         if fetch.missing.is_empty() {
-            self.enter(Phase::Staging(fetch.release), Progress::Fetching);
+            self.enter(Phase::Staging(fetch.manifest), Progress::Fetching);
             self.report(ctx);
             return self.stage(ctx);
         }
-        let digest = *fetch.release.manifest.digest();
+        let digest = *fetch.manifest.digest();
         self.enter(Phase::Chunks(fetch), Progress::Fetching);
         ctx.effect(Effect::Subscribe { digest });
         self.report(ctx);
@@ -199,29 +205,83 @@ impl Machine {
         if index < fetch.total() && !fetch.missing.contains(index) {
             return self.ignore();
         }
-        let digest = *fetch.release.manifest.digest();
-        let Err(error) = fetch.release.manifest.check_chunk(index, &bytes) else {
-            self.backoff.reset();
-            self.set_timer(ctx);
+        let digest = *fetch.manifest.digest();
+        let Err(error) = fetch.manifest.check_chunk(index, &bytes) else {
+            fetch.pace.good();
+            if !fetch.is_paused() {
+                self.backoff.reset();
+                self.set_timer(ctx);
+            }
             return ctx.effect(Effect::StoreChunk {
                 digest,
                 index,
                 bytes,
             });
         };
-        // An index out of range is somebody's noise, not a fault of the bundle's source.
-        let mut times = 0;
-        if index < fetch.total() {
-            let bad = fetch.bad.entry(index).or_default();
-            *bad = bad.saturating_add(1);
-            times = *bad;
-        }
+        // It is asked for again with everything else that is missing.
+        let is_enough = fetch.pace.bad(fetch.total());
         let detail = error.to_string();
-        if times >= MAX_BAD {
-            self.fail(ctx, digest, Step::Fetch, FailureCode::Mismatch, detail);
+        if is_enough {
+            self.pause_download(ctx, FailureCode::Mismatch, detail);
         } else {
             self.refuse(ctx, Some(digest), FailureCode::Mismatch, detail);
         }
+    }
+
+    /// A chunk came encrypted, and its key has not come.
+    pub(super) fn ask_for_key(&mut self, ctx: &mut impl Ctx, digest: Digest) {
+        if let Phase::Chunks(fetch) = &mut self.phase
+            && !std::mem::replace(&mut fetch.asked_for_key, true)
+        {
+            self.publish(ctx, Up::WantManifest { digest });
+        }
+    }
+
+    /// The device is connected anew: the time without a connection does not count.
+    pub(super) fn start_pace(&mut self, now_ms: u64) {
+        if let Phase::Chunks(fetch) = &mut self.phase {
+            fetch.pace = Pace::new(now_ms);
+        }
+    }
+
+    /// Leaves a source alone that is too slow; whether it did.
+    pub(super) fn judge_pace(&mut self, ctx: &mut impl Ctx) -> bool {
+        let Phase::Chunks(fetch) = &mut self.phase else {
+            return false;
+        };
+        let have = fetch.have();
+        let timing = &self.config.timing;
+        match fetch.pace.judge(timing, ctx.now_ms(), have) {
+            Some((code, detail)) if self.connected => {
+                self.pause_download(ctx, code, detail);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn pause_download(&mut self, ctx: &mut impl Ctx, code: FailureCode, detail: String) {
+        let Phase::Chunks(fetch) = &mut self.phase else {
+            return self.ignore();
+        };
+        fetch.pace.pause();
+        let digest = *fetch.manifest.digest();
+        ctx.effect(Effect::Unsubscribe { digest });
+        let wait = self.pauses.next_ms(ctx.random());
+        self.retry_at = Some(ctx.now_ms().saturating_add(wait));
+        self.refuse(ctx, Some(digest), code, detail);
+    }
+
+    /// The next attempt after a pause.
+    pub(super) fn resume_download(&mut self, ctx: &mut impl Ctx) {
+        let Phase::Chunks(fetch) = &mut self.phase else {
+            return self.ignore();
+        };
+        fetch.pace = Pace::new(ctx.now_ms());
+        let digest = *fetch.manifest.digest();
+        ctx.effect(Effect::Subscribe { digest });
+        self.backoff.reset();
+        self.request(ctx);
     }
 
     /// A chunk is on the disk.
@@ -232,27 +292,27 @@ impl Machine {
         let quarter = |fetch: &Fetch| u64::from(fetch.have()) * 4 / u64::from(fetch.total().max(1));
         let before = quarter(fetch);
         fetch.missing.remove(index);
-        if !fetch.missing.is_empty() {
+        if !fetch.missing.is_empty() && !is_disabled(Check::Completeness) {
             if quarter(fetch) != before {
                 self.report(ctx);
             }
             return;
         }
-        let release = fetch.release.clone();
+        let manifest = fetch.manifest.clone();
         ctx.effect(Effect::Unsubscribe {
-            digest: *release.manifest.digest(),
+            digest: *manifest.digest(),
         });
-        self.enter(Phase::Staging(release), Progress::Fetching);
+        self.enter(Phase::Staging(manifest), Progress::Fetching);
         self.report(ctx);
         self.stage(ctx);
     }
 
     /// Has the chunks made files.
     pub(super) fn stage(&self, ctx: &mut impl Ctx) {
-        if let Phase::Staging(release) = &self.phase {
+        if let (Phase::Staging(manifest), Some(envelope)) = (&self.phase, &self.manifest) {
             ctx.effect(Effect::Stage {
-                manifest: release.manifest.clone(),
-                envelope: release.envelope.clone(),
+                manifest: manifest.clone(),
+                envelope: envelope.clone(),
             });
         }
     }
@@ -260,9 +320,13 @@ impl Machine {
     /// Chunks or files turned out to be missing or damaged.
     pub(super) fn fetch_again(&mut self, ctx: &mut impl Ctx, chunks: Vec<u32>) {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Staging(release) => self.fetch(ctx, Fetch::new(release, &chunks)),
+            Phase::Staging(manifest) => {
+                let fetch = Fetch::new(manifest, &chunks, ctx.now_ms());
+                self.fetch(ctx, fetch);
+            }
             _ => {
                 self.retract_attempt();
+                self.manifest = None;
                 self.enter(Phase::Manifest { chunks }, Progress::Fetching);
                 self.report(ctx);
                 self.request(ctx);

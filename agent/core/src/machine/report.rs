@@ -59,7 +59,7 @@ impl Machine {
     pub fn state(&self) -> State {
         State {
             assignment: self.durable.sequence,
-            active: self.durable.active.clone(),
+            active: self.durable.active.as_ref().map(|s| s.running.clone()),
             phase: self.wire_phase(),
         }
     }
@@ -80,7 +80,7 @@ impl Machine {
                     detail: failure.detail.clone(),
                 },
                 (None, Some(active)) => message::Phase::Committed {
-                    digest: active.digest,
+                    digest: active.running.digest,
                 },
                 (None, None) => message::Phase::Idle,
             },
@@ -96,6 +96,9 @@ impl Machine {
         detail: String,
     ) {
         self.counters.refused += 1;
+        // Not a change worth writing by itself, see `durable.rs`.
+        let count = self.durable.refused.entry(code).or_default();
+        *count = count.saturating_add(1);
         if let Some(suppressed) = self.limiter.admit(ctx.now_ms()) {
             let detail = match suppressed {
                 0 => detail,
@@ -106,6 +109,7 @@ impl Machine {
                 code,
                 detail,
             }));
+            self.report_trust(ctx);
         }
     }
 }

@@ -96,6 +96,19 @@ pub enum BrokerConfig {
 }
 
 impl BrokerConfig {
+    /// Somebody else's broker, with certificates of the server's own authority.
+    pub fn external(host: &str, port: u16) -> Self {
+        Self::External {
+            host: host.to_owned(),
+            port,
+            username: None,
+            password: None,
+            plain: false,
+            tls: None,
+            revocation_list: None,
+        }
+    }
+
     /// Whether devices and broker show each other certificates of the server's own authority.
     pub(crate) fn is_of_own_authority(&self) -> bool {
         match self {

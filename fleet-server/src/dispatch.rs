@@ -6,7 +6,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use drover_trust::DeviceId;
+use drover_trust::{AssignedBundle, Assignment, DeviceId, Envelope};
 use drover_wire::message::Down;
 use drover_wire::topic;
 
@@ -16,13 +16,17 @@ use crate::store::{Assigned, Signed};
 use crate::{ServerError, clock, random};
 
 /// An assignment is not sent again to a device within this time, unless it says hello.
-const RESEND_AFTER: Duration = Duration::from_secs(10);
+pub(crate) const RESEND_AFTER: Duration = Duration::from_secs(10);
 /// Devices heard within this time are asked for a hello after a reconnect, in milliseconds.
 const RESYNC_WITHIN_MS: u64 = 3_600_000;
 
 impl Core {
-    /// Sends a message; `false` when there is no connection.
+    /// Sends a message; `false` when there is no connection, or when the device has to follow
+    /// the root first: what a rotated key signed would only alarm it.
     pub(crate) async fn send(&self, device: &DeviceId, message: Down) -> Result<bool, ServerError> {
+        if self.root_behind(device).await?.is_some() {
+            return Ok(false);
+        }
         let payload = self.identity.address(device, message)?;
         let sent = self
             .link
@@ -34,24 +38,30 @@ impl Core {
         Ok(sent)
     }
 
-    /// Signs an assignment of this server's rollouts.
-    pub(crate) fn signer(
+    /// Signs an assignment of this server's rollouts, which may name the bundles `wanted` and
+    /// whatever the device was to run before.
+    pub(crate) async fn signer(
         &self,
         device: &DeviceId,
         rollout: String,
-    ) -> impl FnOnce(u64, Vec<drover_trust::AssignedBundle>) -> Result<Signed, ServerError> + Send
-    {
+        wanted: &[[u8; 32]],
+    ) -> Result<
+        impl FnOnce(u64, Vec<AssignedBundle>) -> Result<Signed, ServerError> + Send,
+        ServerError,
+    > {
+        let catalog_version = self.catalog(wanted).await?.version;
         let device = device.clone();
         let ttl_secs = self.config.assignment_ttl_secs;
-        move |sequence, bundles| {
+        Ok(move |sequence, bundles| {
             self.identity.assign(NewAssignment {
                 device,
                 sequence,
                 rollout,
                 bundles,
                 ttl_secs,
+                catalog_version,
             })
-        }
+        })
     }
 
     /// Brings a device that has accepted the assignment `accepted` up to what it should run.
@@ -68,7 +78,9 @@ impl Core {
             // This server lost assignments that it made: it must count on above them.
             wanted = self.renew(device, accepted).await?;
         }
-        if accepted == wanted.sequence || !(said_hello || self.may_resend(device)) {
+        let is_vouched = self.bundles_of(device, &wanted).is_some();
+        let is_done = accepted == wanted.sequence && is_vouched;
+        if is_done || !(said_hello || self.may_resend(device)) {
             return Ok(());
         }
         if wanted.expires_unix_s < clock::unix_s() {
@@ -81,23 +93,68 @@ impl Core {
     async fn renew(&self, device: &DeviceId, at_least: u64) -> Result<Assigned, ServerError> {
         let rollout = self.store.target_rollout(device.as_str()).await?;
         let rollout = rollout.map_or(String::new(), |id| format!("r{id}"));
-        let sign = self.signer(device, rollout);
+        let sign = self.signer(device, rollout, &[]).await?;
         self.store.reassign(device.as_str(), at_least, sign).await
     }
 
-    /// Sends an assignment.
+    /// What an assignment names; nothing when today's root does not vouch for its signature.
+    fn bundles_of(&self, device: &DeviceId, assigned: &Assigned) -> Option<Vec<[u8; 32]>> {
+        let envelope = Envelope::decode(&assigned.envelope).ok()?;
+        let assignment = Assignment::reopen(&envelope, &self.identity.root(), device).ok()?;
+        Some(assignment.bundles.iter().map(|b| b.digest).collect())
+    }
+
+    /// Sends an assignment and the catalog that lists what it names.
     pub(crate) async fn send_assignment(
         &self,
         device: &DeviceId,
-        assigned: Assigned,
+        mut assigned: Assigned,
     ) -> Result<(), ServerError> {
-        let envelope = assigned.envelope;
-        if self.send(device, Down::Assignment { envelope }).await? {
+        let digests = match self.bundles_of(device, &assigned) {
+            Some(digests) => digests,
+            None => {
+                assigned = self.renew(device, 0).await?;
+                self.bundles_of(device, &assigned).unwrap_or_default()
+            }
+        };
+        let message = Down::Desired {
+            assignment: assigned.envelope,
+            catalog: self.catalog(&digests).await?.envelope,
+        };
+        if self.send(device, message).await? {
             tracing::debug!(%device, sequence = assigned.sequence, "assignment sent");
             let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
             sent.insert(device.to_string(), clock::monotonic());
         }
         Ok(())
+    }
+
+    /// Version of the root that a device trusts, when that is not the newest.
+    pub(crate) async fn root_behind(&self, device: &DeviceId) -> Result<Option<u64>, ServerError> {
+        let known = {
+            let trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+            trusted.get(device.as_str()).copied()
+        };
+        let known = match known {
+            Some(version) => Some(version),
+            None => self.store.root_version(device.as_str()).await?,
+        };
+        let newest = self.identity.root().root().version;
+        Ok(known.filter(|version| *version < newest))
+    }
+
+    /// Sends a device the successors of the root that it trusts.
+    pub(crate) async fn send_roots(&self, device: &DeviceId, from: u64) -> bool {
+        for message in self.roots.messages(from) {
+            if !self
+                .link
+                .publish(topic::roots(device.as_str()), message)
+                .await
+            {
+                return false;
+            }
+        }
+        true
     }
 
     fn may_resend(&self, device: &DeviceId) -> bool {
@@ -128,7 +185,11 @@ async fn ask_all(core: &Core) -> Result<(), ServerError> {
         };
         // About 200 devices a second: each answers with messages of its own.
         tokio::time::sleep(Duration::from_millis(random::below(10))).await;
-        if !core.send(&device, Down::Resync).await? {
+        let sent = match core.root_behind(&device).await? {
+            Some(version) => core.send_roots(&device, version).await,
+            None => core.send(&device, Down::Resync).await?,
+        };
+        if !sent {
             return Ok(());
         }
     }

@@ -5,6 +5,7 @@
 //! before leaves the records with the device, which sends them again.
 
 pub(crate) mod describe;
+mod numbers;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -12,26 +13,41 @@ use std::time::Duration;
 use drover_api::Severity;
 use drover_rollout::Report;
 use drover_trust::{DeviceId, Domain, Envelope};
-use drover_wire::message::{Ack, Batch, Down, Hello, Phase, State, Up};
+use drover_wire::message::{Ack, Batch, Down, Hello, Numbered, Phase, State, TrustReport, Up};
 use drover_wire::topic;
 use tokio::sync::mpsc;
 
+use crate::ingest::numbers::{Register, Verdict, judge};
 use crate::link::Incoming;
+use crate::rate::Rate;
 use crate::rollout::{progress_of, status_of};
 use crate::state::Core;
-use crate::store::{NewEvent, StoredState, Upload};
-use crate::{ServerError, clock};
+use crate::store::{Counted, NewEvent, StoredState, Upload};
+use crate::{ServerError, certificate, clock};
 
 /// Messages that are handled together at most.
 const GROUP: usize = 64;
 /// How exact the time is at which a device was last seen.
 const SEEN_EVERY: Duration = Duration::from_secs(2);
 
+/// Replays of one device in an hour that are worth an event.
+const REPLAY_EVENTS: u32 = 3;
+
+/// What is remembered between messages.
+struct Memory {
+    register: Register,
+    replays: Rate,
+}
+
 /// Handles messages until the link is gone.
 pub(crate) async fn run(core: Arc<Core>, mut incoming: mpsc::Receiver<Incoming>) {
     let mut group = Vec::with_capacity(GROUP);
+    let mut memory = Memory {
+        register: Register::default(),
+        replays: Rate::new(REPLAY_EVENTS, Duration::from_secs(3600)),
+    };
     while incoming.recv_many(&mut group, GROUP).await > 0 {
-        if let Err(error) = handle(&core, std::mem::take(&mut group)).await {
+        if let Err(error) = handle(&core, &mut memory, std::mem::take(&mut group)).await {
             // Nothing was acknowledged, so devices will repeat what matters.
             tracing::error!(%error, cause = ?std::error::Error::source(&error),
                 "messages of devices could not be handled");
@@ -39,18 +55,36 @@ pub(crate) async fn run(core: Arc<Core>, mut incoming: mpsc::Receiver<Incoming>)
     }
 }
 
-async fn handle(core: &Core, group: Vec<Incoming>) -> Result<(), ServerError> {
+async fn handle(core: &Core, memory: &mut Memory, group: Vec<Incoming>) -> Result<(), ServerError> {
     let mut messages = Vec::with_capacity(group.len());
+    let mut counted = Vec::new();
     for incoming in group {
-        if let Some(message) = verify(core, &incoming).await? {
-            messages.push(message);
+        let Some((device, numbered, numbering)) = verify(core, &incoming).await? else {
+            continue;
+        };
+        if !count(core, memory, &device, &numbered, numbering).await? {
+            continue;
         }
+        // What a replay of the rest could do after a restart, a device could ask for itself.
+        if matches!(numbered.message, Up::Hello(_) | Up::State(_) | Up::Trust(_)) {
+            counted.push(Counted {
+                device: device.to_string(),
+                instance: numbered.instance,
+                boot: numbered.boot,
+                counter: numbered.counter,
+            });
+        }
+        messages.push((device, numbered.message));
+    }
+    if !counted.is_empty() {
+        core.store.counted(&counted).await?;
     }
     note_seen(core, messages.iter().map(|(device, _)| device)).await?;
     let mut batches = Vec::new();
     for (device, message) in messages {
         match message {
             Up::Batch(batch) => batches.push((device, batch)),
+            Up::Trust(report) => on_trust(core, &device, &report).await?,
             Up::Hello(hello) => on_hello(core, &device, &hello).await?,
             Up::State(state) => on_state(core, &device, &state).await?,
             Up::WantManifest { digest } => on_want_manifest(core, &device, digest).await?,
@@ -87,8 +121,49 @@ async fn note_seen<'a>(
     core.store.seen(&due, clock::unix_ms()).await
 }
 
-/// The message and its sender, if the sender's own key signed it.
-async fn verify(core: &Core, incoming: &Incoming) -> Result<Option<(DeviceId, Up)>, ServerError> {
+/// Whether a message is new. A replay is dropped; a clone gets its identity quarantined.
+async fn count(
+    core: &Core,
+    memory: &mut Memory,
+    device: &DeviceId,
+    message: &Numbered,
+    numbering: i64,
+) -> Result<bool, ServerError> {
+    let id = device.as_str();
+    let register = &mut memory.register;
+    let numbers = match register.get(id, numbering) {
+        Some(numbers) => numbers,
+        None => register.put(id, core.store.numbers(id).await?),
+    };
+    match judge(numbers, message) {
+        Verdict::New => return Ok(true),
+        Verdict::Late => {}
+        Verdict::Replay => {
+            core.metrics.replays.add(1);
+            if memory.replays.allows(id) {
+                let detail = format!(
+                    "a message was played again (boot {}, number {}) and dropped",
+                    message.boot, message.counter
+                );
+                let event = NewEvent::of(id, Severity::Security, "report-replayed", detail);
+                core.store.add_event(&event).await?;
+            }
+        }
+        Verdict::Clone => {
+            let reason = "two machines use its key: one agent came back after another had \
+                          spoken; find out which is the device, then approve it again";
+            certificate::quarantine(core, id, "identity-cloned", reason).await?;
+        }
+    }
+    Ok(false)
+}
+
+/// The message, its sender, and which numbering the sender uses, if the sender's own key
+/// signed it.
+async fn verify(
+    core: &Core,
+    incoming: &Incoming,
+) -> Result<Option<(DeviceId, Numbered, i64)>, ServerError> {
     let device = topic::device_of_up(&incoming.topic).and_then(|d| DeviceId::parse(d).ok());
     let Some(device) = device else {
         core.metrics.up_refused.add(1);
@@ -105,10 +180,13 @@ async fn verify(core: &Core, incoming: &Incoming) -> Result<Option<(DeviceId, Up
     }
     let message = Envelope::decode(&incoming.payload).and_then(|envelope| {
         let payload = envelope.verify_by(Domain::Up, &known.public_key)?;
-        Ok(Up::decode(payload))
+        Ok(Numbered::decode(payload))
     });
     let (severity, detail) = match message {
-        Ok(Ok(message)) => return Ok(Some((device, message))),
+        Ok(Ok(message)) if message.device == device.as_str() => {
+            return Ok(Some((device, message, known.numbering)));
+        }
+        Ok(Ok(_)) => (Severity::Security, "it names another device".to_owned()),
         Ok(Err(error)) => (Severity::Warning, error.to_string()),
         Err(error) => (Severity::Security, error.to_string()),
     };
@@ -150,7 +228,51 @@ async fn on_hello(core: &Core, device: &DeviceId, hello: &Hello) -> Result<(), S
     }
     core.publishers.forget(device);
     core.replan.notify_one();
+    if let Some(voucher) = core.store.voucher(device.as_str()).await? {
+        core.send(device, Down::Transfer { voucher }).await?;
+        return Ok(());
+    }
     core.reconcile(device, hello.assignment, true).await
+}
+
+/// Takes up what a device trusts: it follows the root first, and gets a fresh catalog when its
+/// own grows old.
+async fn on_trust(core: &Core, device: &DeviceId, report: &TrustReport) -> Result<(), ServerError> {
+    let before = core.store.trust(device.as_str()).await?;
+    let trust = describe::trust(report);
+    core.store.set_trust(device.as_str(), &trust).await?;
+    if let Some(detail) = describe::attacks(before.as_ref(), &trust) {
+        let event = NewEvent::of(
+            device.as_str(),
+            Severity::Security,
+            "attack-indicator",
+            detail,
+        );
+        core.store.add_event(&event).await?;
+    }
+    {
+        let mut trusted = core.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        trusted.insert(device.to_string(), report.root_version);
+    }
+    if let Some(version) = core.root_behind(device).await? {
+        core.send_roots(device, version).await;
+        return Ok(());
+    }
+    let newest = core.identity.root().root().version;
+    if report.root_version > newest {
+        let detail = format!(
+            "the device trusts root {}, the newest here is {newest}: publish the newer roots \
+             (`drover root publish`)",
+            report.root_version
+        );
+        let event = NewEvent::of(device.as_str(), Severity::Warning, "root-ahead", detail);
+        core.store.add_event(&event).await?;
+    }
+    let half = core.config.catalog_ttl_secs / 2;
+    if report.catalog_version > 0 && report.catalog_unix_s < clock::unix_s().saturating_sub(half) {
+        core.refresh(device).await?;
+    }
+    Ok(())
 }
 
 async fn on_state(core: &Core, device: &DeviceId, state: &State) -> Result<(), ServerError> {

@@ -6,6 +6,7 @@
 
 mod api_docs;
 mod broker;
+mod catalog;
 mod certificate;
 mod clock;
 mod config;
@@ -19,11 +20,13 @@ mod identity;
 mod ingest;
 mod link;
 mod metrics;
+mod mosquitto;
 mod publisher;
 mod random;
 mod rate;
 mod release;
 mod rollout;
+mod roots;
 mod server;
 mod state;
 mod store;

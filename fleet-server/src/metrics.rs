@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     pub(crate) up_refused: Counter,
     /// Messages dropped because too many waited.
     pub(crate) up_dropped: Counter,
+    /// Messages from devices that were played again.
+    pub(crate) replays: Counter,
     /// Records stored.
     pub(crate) records: Counter,
     /// Records that were there already.
@@ -71,6 +73,11 @@ impl Metrics {
                 "drover_up_dropped_total",
                 "Messages from devices dropped.",
                 &self.up_dropped,
+            ),
+            (
+                "drover_replays_total",
+                "Messages from devices played again.",
+                &self.replays,
             ),
             ("drover_records_total", "Records stored.", &self.records),
             (

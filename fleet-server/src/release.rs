@@ -20,7 +20,7 @@ const MIN_DIGEST_DIGITS: usize = 8;
 pub(crate) async fn publish(core: &Core, bytes: Vec<u8>) -> Result<Release, Refusal> {
     let refused = |e: BundleError| Refusal::refused(with_cause(&e));
     let container = Container::decode(&bytes).map_err(refused)?;
-    let verified = container.verify(core.identity.root()).map_err(refused)?;
+    let verified = container.verify(&core.identity.root()).map_err(refused)?;
     let manifest = verified.manifest();
     let envelope = container
         .envelope
@@ -44,6 +44,7 @@ pub(crate) async fn publish(core: &Core, bytes: Vec<u8>) -> Result<Release, Refu
     if let Some(answer) = answer(core, &row, published).await? {
         return Ok(answer);
     }
+    core.renew_catalog().await?;
     tracing::info!(
         name = row.summary.name,
         digest = row.summary.digest,
@@ -120,6 +121,7 @@ fn summary(manifest: &Manifest, digest: &[u8; 32]) -> Release {
         version: manifest.version.clone(),
         digest: hex(digest),
         counter: manifest.counter,
+        epoch: manifest.epoch,
         description: manifest.description.clone(),
         total_bytes: manifest.total_bytes(),
         chunks: u32::try_from(manifest.chunking.digests.len()).unwrap_or(u32::MAX),
@@ -128,6 +130,7 @@ fn summary(manifest: &Manifest, digest: &[u8; 32]) -> Release {
         created_unix_s: manifest.created_unix_s,
         published_unix_s: clock::unix_s(),
         sent_bytes: 0,
+        confidential: false,
     }
 }
 

@@ -148,6 +148,8 @@ async fn view_of(
         arrivals,
         members: members
             .into_iter()
+            // Who is kept out does not hold the others up, and joins again when let in.
+            .filter(|m| !(m.is_out && m.status == DeviceStatus::Pending))
             .map(|m| Member {
                 progress: progress_of(&m.status),
                 device: m.device,
@@ -207,8 +209,11 @@ async fn assign(
         digest: rollout.digest,
         counter: release.counter,
         total_bytes: release.total_bytes,
+        epoch: release.epoch,
     };
-    let sign = core.signer(&device, format!("r{}", rollout.id));
+    let wanted = [rollout.digest];
+    let rollout_name = format!("r{}", rollout.id);
+    let sign = core.signer(&device, rollout_name, &wanted).await?;
     let assigned = core
         .store
         .assign(rollout.id, device.as_str(), &bundle, sign)

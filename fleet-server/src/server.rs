@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::broker::{Broker, EmbeddedBroker, Endpoint, ExternalBroker, Gate, Login};
+use crate::catalog::Catalogs;
 use crate::certificate::{self, Limits};
 use crate::config::{BrokerConfig, Config};
 use crate::data_dir::DataDir;
@@ -20,10 +21,11 @@ use crate::identity::Identity;
 use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::publisher::Publishers;
+use crate::roots::Roots;
 use crate::state::Core;
 use crate::store::Store;
 use crate::tls::{self, Authority, Front, FrontLimits, HttpListener, Peer, ServerCertificate};
-use crate::{ServerError, clock, dispatch, http, ingest, random, rollout};
+use crate::{ServerError, catalog, clock, dispatch, http, ingest, random, rollout};
 
 /// Messages of devices that wait at most.
 const INCOMING: usize = 1024;
@@ -42,8 +44,9 @@ pub struct Server {
 /// Any [`ServerError`]; nothing is left running then.
 pub async fn start(config: Config) -> Result<Server, ServerError> {
     config.check()?;
-    let identity = Identity::load(&config.root, &config.fleet_key)?;
     let data = Arc::new(DataDir::open(&config.data_dir)?);
+    let roots = Arc::new(Roots::open(data.clone(), &config.root)?);
+    let identity = Identity::load(roots.clone(), &config)?;
     let listener = listen(config.http_listen).await?;
     let http = listener.local_addr().unwrap_or(config.http_listen);
     let store = Store::open(&data.database(), identity.fleet()).await?;
@@ -76,6 +79,8 @@ pub async fn start(config: Config) -> Result<Server, ServerError> {
     let core = Arc::new(Core {
         config,
         identity,
+        roots,
+        catalogs: Catalogs::default(),
         data,
         store: store.clone(),
         authority: authority.clone(),
@@ -87,6 +92,7 @@ pub async fn start(config: Config) -> Result<Server, ServerError> {
         replan: Notify::new(),
         seen: Mutex::default(),
         sent: Mutex::default(),
+        trusted: Mutex::default(),
         limits: Limits::default(),
         operator_token,
         started_unix_ms: clock::unix_ms(),
@@ -110,6 +116,7 @@ pub async fn start(config: Config) -> Result<Server, ServerError> {
     spawn(&mut tasks, "ingest", ingest::run(core.clone(), incoming));
     spawn(&mut tasks, "planner", rollout::run(core.clone()));
     spawn(&mut tasks, "resync", dispatch::resync(core.clone()));
+    spawn(&mut tasks, "catalog", catalog::run(core.clone()));
     let fresh = certificate.keep_fresh(authority, store);
     spawn(&mut tasks, "server certificate", fresh);
     let revocations = certificate::keep_revocations(core.clone());

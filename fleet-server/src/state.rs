@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use crate::broker::Broker;
+use crate::catalog::Catalogs;
 use crate::certificate::Limits;
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -14,6 +15,7 @@ use crate::identity::Identity;
 use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::publisher::Publishers;
+use crate::roots::Roots;
 use crate::store::Store;
 use crate::tls::Authority;
 
@@ -21,6 +23,8 @@ use crate::tls::Authority;
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) identity: Identity,
+    pub(crate) roots: Arc<Roots>,
+    pub(crate) catalogs: Catalogs,
     pub(crate) data: Arc<DataDir>,
     pub(crate) store: Store,
     pub(crate) authority: Arc<Authority>,
@@ -36,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) seen: Mutex<HashMap<String, Instant>>,
     /// When each device's assignment was sent last, so that it is not sent with every report.
     pub(crate) sent: Mutex<HashMap<String, Instant>>,
+    /// Version of the root that each device has reported last.
+    pub(crate) trusted: Mutex<HashMap<String, u64>>,
     /// Limits what strangers may try.
     pub(crate) limits: Limits,
     pub(crate) operator_token: String,

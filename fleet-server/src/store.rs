@@ -11,6 +11,7 @@ mod record;
 mod release;
 mod rollout;
 mod schema;
+mod trust;
 
 use std::path::Path;
 
@@ -27,6 +28,7 @@ pub(crate) use event::NewEvent;
 pub(crate) use record::Upload;
 pub(crate) use release::{Published, ReleaseRow};
 pub(crate) use rollout::{Assigned, MemberRow, NewRollout, RolloutRow, Signed};
+pub(crate) use trust::{CatalogRow, Counted, Numbers};
 
 type Result<T> = std::result::Result<T, ServerError>;
 

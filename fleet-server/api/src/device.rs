@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::DeviceTrust;
+
 /// A bundle that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Running {
@@ -106,6 +108,15 @@ pub struct Device {
     /// End of its newest certificate, in seconds since 1970.
     #[serde(default)]
     pub certificate_expires_unix_s: Option<u64>,
+    /// What it trusts and what was tried against it, as it reported last.
+    #[serde(default)]
+    pub trust: Option<DeviceTrust>,
+    /// Since when it has been without a fresh catalog for too long, in seconds since 1970.
+    #[serde(default)]
+    pub stale_since_unix_s: Option<u64>,
+    /// Fleet that it was given to; it gets nothing new from this one.
+    #[serde(default)]
+    pub transferred_to: Option<String>,
 }
 
 /// Takes a device's certificates back.

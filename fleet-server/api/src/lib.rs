@@ -15,6 +15,7 @@ pub mod release;
 pub mod rollout;
 pub mod status;
 pub mod token;
+pub mod trust;
 
 pub use broker::{
     Broker, BrokerKind, CertifyOperator, ConfigFile, MosquittoRequest, OperatorCertificate,
@@ -33,6 +34,7 @@ pub use rollout::{
 };
 pub use status::{Health, Status};
 pub use token::{Approval, ApprovalRule, CreateTokens, Token};
+pub use trust::{Catalog, CatalogEntry, DeviceTrust, InstalledBundle, RefusedCount, RootVersion};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -40,6 +40,9 @@ pub struct Release {
     pub digest: String,
     /// Counter of the release; strictly increasing per name.
     pub counter: u64,
+    /// Security epoch of the release.
+    #[serde(default)]
+    pub epoch: u64,
     /// One line for people.
     pub description: String,
     /// Sum of the sizes of its files, in bytes.
@@ -56,4 +59,7 @@ pub struct Release {
     pub published_unix_s: u64,
     /// Bytes of its chunks that have been sent so far, repeats included.
     pub sent_bytes: u64,
+    /// Whether it travels encrypted, to devices alone.
+    #[serde(default)]
+    pub confidential: bool,
 }

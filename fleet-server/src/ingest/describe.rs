@@ -1,9 +1,13 @@
 //! What devices say, in the words of the REST interface.
 
-use drover_api::{Phase, Running, Severity};
-use drover_wire::message::{self, FailureCode, Step};
+use drover_api::{DeviceTrust, InstalledBundle, Phase, RefusedCount, Running, Severity};
+use drover_wire::message::{self, FailureCode, Step, TrustReport};
 
+use crate::clock;
 use crate::store::NewEvent;
+
+/// Entries of a device's lists that are kept.
+const MAX_LISTED: usize = 64;
 
 /// A bundle that runs.
 pub(crate) fn running(running: &message::Running) -> Running {
@@ -13,6 +17,44 @@ pub(crate) fn running(running: &message::Running) -> Running {
         digest: hex(&running.digest),
         counter: running.counter,
     }
+}
+
+/// What a device trusts.
+pub(crate) fn trust(report: &TrustReport) -> DeviceTrust {
+    let installed = report.installed.iter().map(|i| InstalledBundle {
+        digest: hex(&i.digest),
+        counter: i.counter,
+        epoch: i.epoch,
+        total_bytes: i.total_bytes,
+    });
+    let refused = report.refused.iter().map(|(code, count)| RefusedCount {
+        code: code.name().into(),
+        count: *count,
+    });
+    DeviceTrust {
+        received_unix_ms: clock::unix_ms(),
+        root_version: report.root_version,
+        catalog_version: report.catalog_version,
+        catalog_unix_s: report.catalog_unix_s,
+        time_floor_s: report.time_floor_s,
+        installed: installed.take(MAX_LISTED).collect(),
+        refused: refused.take(MAX_LISTED).collect(),
+    }
+}
+
+/// Which attack indicators have grown, if any.
+pub(crate) fn attacks(before: Option<&DeviceTrust>, now: &DeviceTrust) -> Option<String> {
+    let counted = |code: &str| {
+        let mut known = before.into_iter().flat_map(|b| &b.refused);
+        known.find(|r| r.code == code).map_or(0, |r| r.count)
+    };
+    let grown: Vec<String> = now
+        .refused
+        .iter()
+        .filter(|r| r.count > counted(&r.code))
+        .map(|r| format!("{} {} (+{})", r.code, r.count, r.count - counted(&r.code)))
+        .collect();
+    (!grown.is_empty()).then(|| format!("the device has refused: {}", grown.join(", ")))
 }
 
 /// A step of the update life cycle.
@@ -45,7 +87,7 @@ pub(crate) fn phase(phase: &message::Phase) -> Phase {
         } => Phase::Failed {
             digest: hex(digest),
             step: step_name(*step).into(),
-            code: code_name(*code).into(),
+            code: code.name().into(),
             detail: plain(detail),
         },
     }
@@ -81,19 +123,9 @@ pub(crate) fn event(device: &str, event: &message::Event) -> NewEvent {
             code,
             detail,
         } => {
-            let severity = match code {
-                FailureCode::SignatureInvalid | FailureCode::Mismatch | FailureCode::Rollback => {
-                    Severity::Security
-                }
-                _ => Severity::Warning,
-            };
             let bundle = digest.as_ref().map_or("an instruction".into(), short);
-            let (code, detail) = (code_name(*code), plain(detail));
-            new(
-                severity,
-                "refused",
-                format!("{bundle} refused ({code}): {detail}"),
-            )
+            let detail = format!("{bundle} refused: {}", plain(detail));
+            new(severity_of(*code), code.name(), detail)
         }
         Event::Evicted { records } => new(
             Severity::Warning,
@@ -115,27 +147,36 @@ pub(crate) fn unreadable_profile(device: &str) -> NewEvent {
     NewEvent::of(device, Severity::Warning, "profile-unreadable", detail)
 }
 
+/// What a refusal says of the fleet: that somebody tried something, or that something does not
+/// fit.
+pub(crate) fn severity_of(code: FailureCode) -> Severity {
+    match code {
+        FailureCode::SignatureInvalid
+        | FailureCode::Mismatch
+        | FailureCode::Rollback
+        | FailureCode::Expired
+        | FailureCode::Frozen
+        | FailureCode::Revoked
+        | FailureCode::Slow
+        | FailureCode::WrongRecipient
+        | FailureCode::Unlisted
+        | FailureCode::Incomplete
+        | FailureCode::RootInvalid => Severity::Security,
+        FailureCode::Incompatible
+        | FailureCode::LoadFailed
+        | FailureCode::GoldenMismatch
+        | FailureCode::TrialFailed
+        | FailureCode::Quarantined
+        | FailureCode::StorageFull => Severity::Warning,
+    }
+}
+
 fn step_name(step: Step) -> &'static str {
     match step {
         Step::Accept => "accept",
         Step::Fetch => "fetch",
         Step::Load => "load",
         Step::Trial => "trial",
-    }
-}
-
-fn code_name(code: FailureCode) -> &'static str {
-    match code {
-        FailureCode::SignatureInvalid => "signature-invalid",
-        FailureCode::Mismatch => "mismatch",
-        FailureCode::Rollback => "rollback",
-        FailureCode::Incompatible => "incompatible",
-        FailureCode::LoadFailed => "load-failed",
-        FailureCode::GoldenMismatch => "golden-mismatch",
-        FailureCode::TrialFailed => "trial-failed",
-        FailureCode::Quarantined => "quarantined",
-        FailureCode::StorageFull => "storage-full",
-        FailureCode::Expired => "expired",
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) enum ClaimOutcome {
 pub(crate) struct DeviceKey {
     pub(crate) public_key: PublicKey,
     pub(crate) approved: bool,
+    /// Changes when the device may count its messages anew.
+    pub(crate) numbering: i64,
 }
 
 /// What a device reported last.
@@ -155,7 +157,8 @@ impl Store {
              ON CONFLICT(id) DO UPDATE SET exchange_key = excluded.exchange_key,
              name = excluded.name, hardware = excluded.hardware, labels = excluded.labels,
              arch = excluded.arch, agent_version = excluded.agent_version,
-             approved = approved OR excluded.approved, boot = 0",
+             approved = approved OR excluded.approved, boot = 0, instance = NULL,
+             numbering = numbering + 1, voucher = NULL, transferred_to = NULL",
         )
         .bind(&device.id)
         .bind(&device.public_key.0[..])
@@ -183,11 +186,12 @@ impl Store {
     }
 
     /// Lets a device take part, again after a quarantine; says whether it did not before.
-    /// A revoked device stays out.
+    /// Whichever instance of its agent speaks first then speaks for it. A revoked device stays
+    /// out.
     pub(crate) async fn approve(&self, device: &str) -> Result<bool> {
         let done = sqlx::query(
-            "UPDATE device SET approved = 1, quarantined = NULL
-             WHERE id = ? AND revoked IS NULL AND (approved = 0 OR quarantined IS NOT NULL)",
+            "UPDATE device SET approved = 1, quarantined = NULL, instance = NULL,
+             numbering = numbering + 1 WHERE id = ? AND revoked IS NULL AND (approved = 0 OR quarantined IS NOT NULL)",
         )
         .bind(device)
         .execute(&self.writer)
@@ -197,17 +201,18 @@ impl Store {
 
     /// The key of a device.
     pub(crate) async fn device_key(&self, device: &str) -> Result<Option<DeviceKey>> {
-        let row: Option<(Vec<u8>, bool)> = sqlx::query_as(
-            "SELECT public_key, approved = 1 AND revoked IS NULL AND quarantined IS NULL
-                 FROM device WHERE id = ?",
+        let row: Option<(Vec<u8>, bool, i64)> = sqlx::query_as(
+            "SELECT public_key, approved = 1 AND revoked IS NULL AND quarantined IS NULL,
+             numbering FROM device WHERE id = ?",
         )
         .bind(device)
         .fetch_optional(&self.reader)
         .await?;
-        row.map(|(key, approved)| {
+        row.map(|(key, approved, numbering)| {
             Ok(DeviceKey {
                 public_key: PublicKey(digest(key)?),
                 approved,
+                numbering,
             })
         })
         .transpose()
@@ -281,7 +286,8 @@ impl Store {
     pub(crate) async fn approved_devices(&self) -> Result<Vec<DeviceRow>> {
         let rows: Vec<(String, String, String)> = sqlx::query_as(
             "SELECT id, name, labels FROM device WHERE approved = 1
-                 AND revoked IS NULL AND quarantined IS NULL ORDER BY id",
+                 AND revoked IS NULL AND quarantined IS NULL AND transferred_to IS NULL
+                 ORDER BY id",
         )
         .fetch_all(&self.reader)
         .await?;
@@ -301,7 +307,8 @@ impl Store {
             "SELECT d.id, d.name, d.labels, d.arch, d.agent_version, d.memory_bytes, d.approved,
              d.enrolled_unix_s, s.unix_ms, d.wanted, d.accepted, d.state,
              coalesce((SELECT sum(observations) FROM boot_count b WHERE b.device = d.id), 0),
-             d.hardware, d.revoked, d.quarantined,
+             d.hardware, d.revoked, d.quarantined, d.trust, d.stale_since_unix_s,
+             d.transferred_to,
              (SELECT max(not_after_unix_s) FROM certificate c
               WHERE c.subject = d.id AND c.revoked_unix_s IS NULL)
              FROM device d LEFT JOIN device_seen s ON s.device = d.id ORDER BY d.name, d.id",
@@ -337,6 +344,12 @@ fn read(row: &SqliteRow) -> Result<Device> {
         hardware: row.get(13),
         revoked: row.get(14),
         quarantined: row.get(15),
-        certificate_expires_unix_s: row.get::<Option<i64>, _>(16).map(i64::cast_unsigned),
+        trust: row
+            .get::<Option<&str>, _>(16)
+            .map(|text| from_json(text, "device"))
+            .transpose()?,
+        stale_since_unix_s: row.get::<Option<i64>, _>(17).map(i64::cast_unsigned),
+        transferred_to: row.get(18),
+        certificate_expires_unix_s: row.get::<Option<i64>, _>(19).map(i64::cast_unsigned),
     })
 }

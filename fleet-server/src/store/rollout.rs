@@ -49,6 +49,8 @@ pub(crate) struct MemberRow {
     pub(crate) assigned_unix_ms: Option<u64>,
     pub(crate) status: DeviceStatus,
     pub(crate) changed_unix_ms: u64,
+    /// Whether it gets nothing new: quarantined, revoked or given away.
+    pub(crate) is_out: bool,
 }
 
 /// The assignment of a device.
@@ -132,7 +134,8 @@ impl Store {
     pub(crate) async fn members(&self, rollout: i64) -> Result<Vec<MemberRow>> {
         let rows = sqlx::query(
             "SELECT m.device, d.name, m.stage, m.sequence, m.assigned_unix_ms, m.status,
-             m.changed_unix_ms FROM member m JOIN device d ON d.id = m.device
+             m.changed_unix_ms, d.quarantined IS NOT NULL OR d.revoked IS NOT NULL
+             OR d.transferred_to IS NOT NULL FROM member m JOIN device d ON d.id = m.device
              WHERE m.rollout = ? ORDER BY m.stage, m.device",
         )
         .bind(rollout)
@@ -148,6 +151,7 @@ impl Store {
                 assigned_unix_ms: unsigned(row.get(4)),
                 status: from_json(row.get(5), "rollout")?,
                 changed_unix_ms: row.get::<i64, _>(6).cast_unsigned(),
+                is_out: row.get(7),
             })
         };
         rows.into_iter().map(member).collect()
@@ -241,10 +245,11 @@ impl Store {
         let now = clock::unix_ms();
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(
-            "INSERT INTO target(device, name, rollout, digest, counter, total_bytes)
-             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(device, name) DO UPDATE SET
+            "INSERT INTO target(device, name, rollout, digest, counter, total_bytes, epoch)
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT(device, name) DO UPDATE SET
              rollout = excluded.rollout, digest = excluded.digest,
-             counter = excluded.counter, total_bytes = excluded.total_bytes",
+             counter = excluded.counter, total_bytes = excluded.total_bytes,
+             epoch = excluded.epoch",
         )
         .bind(device)
         .bind(&bundle.name)
@@ -252,6 +257,7 @@ impl Store {
         .bind(&bundle.digest[..])
         .bind(bundle.counter.cast_signed())
         .bind(bundle.total_bytes.cast_signed())
+        .bind(bundle.epoch.cast_signed())
         .execute(&mut *transaction)
         .await?;
         let assigned = issue(&mut transaction, device, 0, sign).await?;
@@ -372,29 +378,32 @@ async fn issue(
         .fetch_one(&mut *connection)
         .await?;
     let sequence = wanted.cast_unsigned().max(at_least).saturating_add(1);
-    let rows: Vec<(String, Vec<u8>, i64, i64)> = sqlx::query_as(
-        "SELECT name, digest, counter, total_bytes FROM target WHERE device = ? ORDER BY name",
+    let rows: Vec<(String, Vec<u8>, i64, i64, i64)> = sqlx::query_as(
+        "SELECT name, digest, counter, total_bytes, epoch FROM target
+         WHERE device = ? ORDER BY name",
     )
     .bind(device)
     .fetch_all(&mut *connection)
     .await?;
-    let bundle = |(name, bytes, counter, total): (String, Vec<u8>, i64, i64)| {
+    let bundle = |(name, bytes, counter, total, epoch): (String, Vec<u8>, i64, i64, i64)| {
         Ok(AssignedBundle {
             name,
             digest: digest(bytes)?,
             counter: counter.cast_unsigned(),
             total_bytes: total.cast_unsigned(),
+            epoch: epoch.cast_unsigned(),
         })
     };
     let bundles = rows.into_iter().map(bundle).collect::<Result<_>>()?;
     let (envelope, expires_unix_s) = sign(sequence, bundles)?;
     sqlx::query(
-        "UPDATE device SET wanted = ?, assignment = ?, assignment_expires_unix_s = ?
-         WHERE id = ?",
+        "UPDATE device SET wanted = ?, assignment = ?, assignment_expires_unix_s = ?,
+         fresh_unix_s = coalesce(fresh_unix_s, ?) WHERE id = ?",
     )
     .bind(sequence.cast_signed())
     .bind(&envelope)
     .bind(expires_unix_s.cast_signed())
+    .bind(clock::unix_s().cast_signed())
     .bind(device)
     .execute(connection)
     .await?;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use drover_api::Severity;
+use drover_api::{CertifyOperator, OperatorCertificate, Severity};
 use drover_trust::{DeviceId, Domain, Envelope, PublicKey};
 use drover_wire::enrol::{Access, CertificateGrant, CertificateReply, CertificateRequest};
 
@@ -64,6 +64,7 @@ pub(crate) async fn access(
             key,
             names: vec![device.to_string()],
             now_unix_s,
+            life_secs: LIFE_SECS,
         })?;
         core.store.add_certificate(&issued.row).await?;
         access.certificate = issued.der.to_vec();
@@ -138,6 +139,37 @@ pub(crate) async fn revoke(core: &Core, device: &str, reason: &str) -> Result<()
     core.broker.cut(device).await?;
     core.replan.notify_one();
     Ok(published?)
+}
+
+/// Certifies an operator's own key.
+pub(crate) async fn certify_operator(
+    core: &Core,
+    request: &CertifyOperator,
+) -> Result<OperatorCertificate, Refusal> {
+    let is_name = !request.name.is_empty()
+        && request.name.len() <= 64
+        && request.name.bytes().all(|b| b.is_ascii_graphic());
+    if !is_name {
+        return Err(Refusal::bad("name: 1 to 64 letters, digits and signs"));
+    }
+    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(request.public_key.as_bytes());
+    let key = bytes.ok().and_then(|bytes| bytes.try_into().ok());
+    let key = key.map(PublicKey).filter(|key| key.check().is_ok());
+    let key = key.ok_or_else(|| Refusal::bad("public_key: 64 digits of an ed25519 key"))?;
+    let subject = format!("operator:{}", request.name);
+    let issued = core.authority.issue(&Issue {
+        kind: Kind::Operator,
+        subject: &subject,
+        key,
+        names: Vec::new(),
+        now_unix_s: clock::unix_s(),
+        life_secs: LIFE_SECS,
+    })?;
+    core.store.add_certificate(&issued.row).await?;
+    Ok(OperatorCertificate {
+        certificate: issued.pem,
+        expires_unix_s: issued.row.not_after_unix_s,
+    })
 }
 
 /// Keeps a device out until an operator approves it again: its identity is in doubt.

@@ -28,8 +28,8 @@ pub(crate) use insight::{
     __path_data_stats, __path_drift, __path_events, __path_observation_summary, __path_observations,
 };
 pub(crate) use operate::{
-    __path_broker, __path_healthz, __path_metrics, __path_start_broker, __path_status,
-    __path_stop_broker,
+    __path_broker, __path_certify_operator, __path_healthz, __path_metrics, __path_mosquitto,
+    __path_revocation_list, __path_start_broker, __path_status, __path_stop_broker,
 };
 
 /// All routes.
@@ -40,6 +40,9 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/v1/broker", get(operate::broker))
         .route("/v1/broker/start", post(operate::start_broker))
         .route("/v1/broker/stop", post(operate::stop_broker))
+        .route("/v1/broker/mosquitto", post(operate::mosquitto))
+        .route("/v1/broker/crl", get(operate::revocation_list))
+        .route("/v1/certificates", post(operate::certify_operator))
         .route("/v1/tokens", post(fleet::create_tokens))
         .route("/v1/devices", get(fleet::devices))
         .route("/v1/devices/{device}", get(fleet::device))

@@ -83,8 +83,8 @@ impl Client {
         Self::build(base_url, token, tls::by_system())
     }
 
-    /// A client that believes the authorities in `files` and may show a certificate; an empty
-    /// token is not sent.
+    /// A client that believes the authorities in `files` and may show a certificate.
+    /// Whoever shows a certificate may give an empty token.
     ///
     /// # Errors
     /// [`ApiError::Tls`] when the files hold something else.

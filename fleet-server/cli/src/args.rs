@@ -32,7 +32,7 @@ pub(crate) struct Global {
         value_name = "URL",
         env = "DROVER_SERVER",
         hide_env_values = true,
-        default_value = "http://127.0.0.1:8080"
+        default_value = "https://127.0.0.1:8080"
     )]
     pub(crate) server: String,
     /// File with the operator's token; `drover serve` writes one into its data folder
@@ -44,6 +44,25 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) token_file: Option<PathBuf>,
+    /// Certificate of the server's authority, in PEM; by default ca.pem beside the token file,
+    /// and without one the system's authorities
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "DROVER_CA",
+        hide_env_values = true
+    )]
+    pub(crate) ca: Option<PathBuf>,
+    /// Folder with operator.pem and operator.key, a client certificate to show to the server
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "DROVER_CERTIFICATE",
+        hide_env_values = true
+    )]
+    pub(crate) certificate: Option<PathBuf>,
     /// Print JSON for machines, one value per line
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -1,7 +1,7 @@
 //! `drover device`: claim tokens, and the devices that enrolled with them.
 
 use clap::{Args, Subcommand};
-use drover_api::{Approval, CreateTokens, Phase};
+use drover_api::{Approval, ApprovalRule, CreateTokens, Phase};
 
 use crate::args::Global;
 use crate::error::Result;
@@ -20,10 +20,18 @@ pub(crate) enum Device {
         /// Identity or name
         device: String,
     },
-    /// Let a waiting device take part
+    /// Let a waiting or quarantined device take part
     Approve {
         /// Identity or name
         device: String,
+    },
+    /// Take a device's certificates back for ever and end its connection
+    Revoke {
+        /// Identity or name
+        device: String,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
     },
 }
 
@@ -41,6 +49,10 @@ pub(crate) struct Token {
     /// Let each device wait until an operator approves it
     #[arg(long)]
     manual_approval: bool,
+    /// Approve by itself what is like this, such as arch=aarch64,label.site=oslo or
+    /// serial=10000000ab (how the board's serial number begins); the others wait
+    #[arg(long, value_name = "RULE", conflicts_with = "manual_approval", value_parser = parse::approval_rule)]
+    approve_if: Option<ApprovalRule>,
 }
 
 pub(crate) fn run(command: Device, global: &Global, out: &Output) -> Result<()> {
@@ -54,6 +66,7 @@ pub(crate) fn run(command: Device, global: &Global, out: &Output) -> Result<()> 
                     true => Approval::Manual,
                     false => Approval::Auto,
                 },
+                approve_if: args.approve_if,
                 labels: args.labels.into_iter().collect(),
             })?;
             out.show_lines(&tokens, || {
@@ -72,6 +85,10 @@ pub(crate) fn run(command: Device, global: &Global, out: &Output) -> Result<()> 
             let device = client.approve_device(&device)?;
             out.show_lines(&device, || format!("{} takes part now", device.id))
         }
+        Device::Revoke { device, reason } => {
+            let device = client.revoke_device(&device, &reason)?;
+            out.show_lines(&device, || format!("{} is out", device.id))
+        }
     }
 }
 
@@ -82,6 +99,7 @@ fn list(devices: &[drover_api::Device]) -> Table {
         "MODEL",
         "STATE",
         "SEEN",
+        "CERTIFICATE ENDS",
         "OBSERVATIONS",
         "LABELS",
     ];
@@ -93,6 +111,7 @@ fn list(devices: &[drover_api::Device]) -> Table {
             running(d),
             state(d),
             clock::show_ms(d.last_seen_unix_ms),
+            certificate(d),
             d.observations.to_string(),
             labels(&d.labels),
         ]);
@@ -106,9 +125,17 @@ fn show(d: &drover_api::Device) -> Table {
     table.pair("name", name(&d.name));
     table.pair("labels", labels(&d.labels));
     table.pair("approved", if d.approved { "yes" } else { "no, waiting" });
+    if let Some(why) = &d.quarantined {
+        table.pair("quarantined", why);
+    }
+    if let Some(why) = &d.revoked {
+        table.pair("revoked", why);
+    }
+    table.pair("certificate ends", certificate(d));
     table.pair("enrolled", clock::show_s(d.enrolled_unix_s));
     table.pair("seen", clock::show_ms(d.last_seen_unix_ms));
     table.pair("architecture", &d.arch);
+    table.pair("serial number", name(&d.hardware));
     table.pair("agent", &d.agent_version);
     table.pair("memory", format!("{} bytes", d.memory_bytes));
     let (accepted, wanted) = (d.assignment_accepted, d.assignment_wanted);
@@ -132,6 +159,11 @@ fn name(name: &str) -> String {
     }
 }
 
+fn certificate(device: &drover_api::Device) -> String {
+    let end = device.certificate_expires_unix_s;
+    end.map_or_else(|| "-".to_owned(), clock::show_s)
+}
+
 fn running(device: &drover_api::Device) -> String {
     match &device.active {
         Some(active) => format!("{}@{}", active.name, active.version),
@@ -140,6 +172,12 @@ fn running(device: &drover_api::Device) -> String {
 }
 
 fn state(device: &drover_api::Device) -> String {
+    if device.revoked.is_some() {
+        return "revoked".to_owned();
+    }
+    if device.quarantined.is_some() {
+        return "quarantined".to_owned();
+    }
     if !device.approved {
         return "waiting for approval".to_owned();
     }

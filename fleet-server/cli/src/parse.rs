@@ -1,6 +1,6 @@
 //! Values of flags that are more than a word or a number.
 
-use drover_api::Stage;
+use drover_api::{ApprovalRule, Stage};
 
 /// Seconds of `90s`, `15m`, `2h` or `7d`.
 pub(crate) fn duration_secs(text: &str) -> Result<u64, String> {
@@ -32,6 +32,25 @@ pub(crate) fn label(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("write a name and a value: site=oslo".into()),
     }
+}
+
+/// Parts of `arch=aarch64,serial=10000000ab,label.site=oslo`.
+pub(crate) fn approval_rule(text: &str) -> Result<ApprovalRule, String> {
+    const FORM: &str = "write parts such as arch=aarch64, serial=10000000ab or label.site=oslo, \
+                        with commas between them";
+    let mut rule = ApprovalRule::default();
+    for part in text.split(',') {
+        let (name, value) = label(part).map_err(|_| FORM)?;
+        match (name.as_str(), name.strip_prefix("label.")) {
+            ("arch", _) => rule.arch = Some(value),
+            ("serial", _) => rule.hardware_prefix = Some(value),
+            (_, Some(name)) if !name.is_empty() => {
+                rule.labels.insert(name.to_owned(), value);
+            }
+            _ => return Err(FORM.into()),
+        }
+    }
+    Ok(rule)
 }
 
 /// Percent of `10%`, 0 to 100.

@@ -30,6 +30,12 @@ pub(crate) struct Serve {
     /// Address of the REST interface; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", env = "DROVER_HTTP")]
     http: Option<SocketAddr>,
+    /// Serve the REST interface without TLS: on loopback, or behind a proxy that has its own
+    #[arg(long, env = "DROVER_PLAIN_HTTP")]
+    plain_http: bool,
+    /// Name or address under which this server is reached, for its certificate; may be repeated
+    #[arg(long = "tls-name", value_name = "HOST")]
+    tls_names: Vec<String>,
     /// Address of the embedded broker; port 0 takes a free one
     #[arg(
         long,
@@ -52,8 +58,10 @@ pub(crate) struct Serve {
 #[derive(Serialize)]
 struct Ready {
     http: String,
+    url: String,
     mqtt: String,
     token_file: PathBuf,
+    ca_file: PathBuf,
 }
 
 pub(crate) fn run(args: &Serve, out: &Output) -> Result<()> {
@@ -90,6 +98,8 @@ async fn serve(config: Config, out: &Output) -> Result<()> {
         listen(SignalKind::interrupt())?,
     ];
     let token_file = config.data_dir.join("operator.token");
+    let ca_file = config.data_dir.join("ca.pem");
+    let scheme = if config.plain_http { "http" } else { "https" };
     let external = match &config.broker {
         BrokerConfig::Embedded => None,
         BrokerConfig::External { host, port, .. } => Some(format!("{host}:{port}")),
@@ -97,13 +107,15 @@ async fn serve(config: Config, out: &Output) -> Result<()> {
     let mut server = drover_server::start(config).await?;
     let ready = Ready {
         http: server.http_addr().to_string(),
+        url: format!("{scheme}://{}", server.http_addr()),
         mqtt: mqtt(&server, external),
         token_file,
+        ca_file,
     };
     out.show_lines(&ready, || {
         format!(
-            "ready: REST at http://{}, MQTT at {}, operator's token in {}",
-            ready.http,
+            "ready: REST at {}, MQTT at {}, operator's token in {}",
+            ready.url,
             ready.mqtt,
             ready.token_file.display()
         )

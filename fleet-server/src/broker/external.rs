@@ -52,8 +52,9 @@ impl ExternalBroker {
                 key: secret.public(),
                 names: vec![device.to_owned()],
                 now_unix_s: clock::unix_s(),
+                life_secs: 60,
             })?;
-            // Revoked from the start: it is for this one connection, before the list is read.
+            // A minute is enough for this one connection.
             self.store.add_certificate(&issued.row).await?;
             let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(ed25519_pkcs8(&secret)));
             let roots = vec![authority.certificate().clone()];

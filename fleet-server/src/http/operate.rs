@@ -6,12 +6,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use drover_api::{Broker, ErrorBody, Health, RolloutState, Status};
+use drover_api::{
+    Broker, CertifyOperator, ConfigFile, ErrorBody, Health, List, MosquittoRequest,
+    OperatorCertificate, RolloutState, Status,
+};
 
 use super::Refusal;
+use super::request::Parsed;
 use crate::metrics::Gauge;
 use crate::state::Core;
-use crate::{ServerError, clock};
+use crate::{ServerError, certificate, clock, mosquitto};
 
 /// A device counts as recent when it was heard within this time, in milliseconds.
 const RECENT_MS: u64 = 300_000;
@@ -67,6 +71,11 @@ pub(crate) async fn metrics(State(core): State<Arc<Core>>) -> Result<Response, R
             status.observations,
         ),
         gauge(
+            "drover_sessions",
+            "Sessions of devices at the embedded broker.",
+            core.broker.sessions().unwrap_or(0) as u64,
+        ),
+        gauge(
             "drover_broker_connected",
             "Whether the server is connected to its broker.",
             status.broker.connected.into(),
@@ -98,6 +107,43 @@ pub(crate) async fn start_broker(State(core): State<Arc<Core>>) -> Result<Json<B
 pub(crate) async fn stop_broker(State(core): State<Arc<Core>>) -> Result<Json<Broker>, Refusal> {
     core.broker.stop().await?;
     Ok(Json(describe(&core)))
+}
+
+/// Files with which mosquitto enforces what the embedded broker does.
+#[utoipa::path(post, path = "/v1/broker/mosquitto", tag = "server",
+    request_body = MosquittoRequest,
+    responses((status = 200, body = List<ConfigFile>), (status = 400, body = ErrorBody)))]
+pub(crate) async fn mosquitto(
+    State(core): State<Arc<Core>>,
+    Parsed(request): Parsed<MosquittoRequest>,
+) -> Result<Json<List<ConfigFile>>, Refusal> {
+    let items = mosquitto::files(&core, &request).await?;
+    Ok(Json(List { items }))
+}
+
+/// The list of revoked certificates, for brokers that read it.
+#[utoipa::path(get, path = "/v1/broker/crl", tag = "server",
+    responses((status = 200, body = ConfigFile)))]
+pub(crate) async fn revocation_list(
+    State(core): State<Arc<Core>>,
+) -> Result<Json<ConfigFile>, Refusal> {
+    Ok(Json(ConfigFile {
+        name: "crl.pem".into(),
+        content: certificate::revocation_list(&core).await?,
+        secret: false,
+    }))
+}
+
+/// Certifies an operator's own key.
+#[utoipa::path(post, path = "/v1/certificates", tag = "server", request_body = CertifyOperator,
+    responses((status = 200, body = OperatorCertificate), (status = 400, body = ErrorBody)))]
+pub(crate) async fn certify_operator(
+    State(core): State<Arc<Core>>,
+    Parsed(request): Parsed<CertifyOperator>,
+) -> Result<Json<OperatorCertificate>, Refusal> {
+    certificate::certify_operator(&core, &request)
+        .await
+        .map(Json)
 }
 
 fn describe(core: &Core) -> Broker {

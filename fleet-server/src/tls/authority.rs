@@ -22,7 +22,7 @@ use crate::data_dir::DataDir;
 use crate::store::{CertificateRow, Kind};
 use crate::{ServerError, random};
 
-/// Life of every certificate that is issued, in seconds.
+/// Life of certificates that are renewed without a person, in seconds.
 pub(crate) const LIFE_SECS: u64 = 90 * 24 * 3600;
 /// How far before its issue a certificate is valid, for clocks that lag, in seconds.
 const BACKDATED_SECS: u64 = 3600;
@@ -58,6 +58,7 @@ pub(crate) struct Issue<'a> {
     /// DNS names and addresses.
     pub(crate) names: Vec<String>,
     pub(crate) now_unix_s: u64,
+    pub(crate) life_secs: u64,
 }
 
 /// A certificate, and what the database keeps of it.
@@ -117,7 +118,7 @@ impl Authority {
     pub(crate) fn issue(&self, issue: &Issue<'_>) -> Result<Issued, ServerError> {
         let serial = serial()?;
         let not_before = issue.now_unix_s.saturating_sub(BACKDATED_SECS);
-        let not_after = issue.now_unix_s.saturating_add(LIFE_SECS);
+        let not_after = issue.now_unix_s.saturating_add(issue.life_secs);
         let mut params = CertificateParams::new(issue.names.clone())
             .map_err(failed("names of a certificate"))?;
         params.distinguished_name = common_name(issue.subject);

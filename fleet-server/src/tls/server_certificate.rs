@@ -167,6 +167,7 @@ impl Own {
             key: secret.public(),
             names: names.to_vec(),
             now_unix_s,
+            life_secs: LIFE_SECS,
         })?;
         store.add_certificate(&issued.row).await?;
         let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(ed25519_pkcs8(&secret)));

@@ -26,24 +26,22 @@ pub(super) fn resolve(args: &Serve) -> Result<Config> {
     set(&mut config.root, &args.root);
     set(&mut config.fleet_key, &args.fleet_key);
     set(&mut config.http_listen, &args.http);
+    config.plain_http |= args.plain_http;
+    config.tls_names.extend(args.tls_names.iter().cloned());
     if let Some(mqtt) = args.mqtt {
         config.mqtt_listen = mqtt;
         config.broker = BrokerConfig::Embedded;
     }
     if let Some((host, port)) = &args.broker {
-        // The accounts in the file go with the broker that the file names.
-        let (username, password) = match config.broker {
+        match &mut config.broker {
+            // What the file says of accounts and certificates goes with the flag's broker.
             BrokerConfig::External {
-                username, password, ..
-            } => (username, password),
-            BrokerConfig::Embedded => (None, None),
-        };
-        config.broker = BrokerConfig::External {
-            host: host.clone(),
-            port: *port,
-            username,
-            password,
-        };
+                host: named,
+                port: at,
+                ..
+            } => (*named, *at) = (host.clone(), *port),
+            BrokerConfig::Embedded => config.broker = BrokerConfig::external(host, *port),
+        }
     }
     config.check()?;
     Ok(config)
@@ -55,13 +53,13 @@ fn set<T: Clone>(value: &mut T, given: &Option<T>) {
     }
 }
 
-/// Host and port of `broker.example:1883`.
+/// Host and port of `broker.example:8883`.
 pub(super) fn broker(text: &str) -> std::result::Result<(String, u16), String> {
     let parts = text.rsplit_once(':');
     let parts = parts.and_then(|(host, port)| Some((host, port.parse().ok()?)));
     match parts {
         Some((host, port)) if !host.is_empty() && port != 0 => Ok((host.to_owned(), port)),
-        _ => Err("write host and port: broker.example:1883".into()),
+        _ => Err("write host and port: broker.example:8883".into()),
     }
 }
 
@@ -104,6 +102,9 @@ mod tests {
                 port: 1,
                 username: Some("u".into()),
                 password: Some("hunter2".into()),
+                plain: true,
+                tls: None,
+                revocation_list: None,
             },
             ..Config::default()
         };

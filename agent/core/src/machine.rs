@@ -443,12 +443,9 @@ impl Machine {
 
     fn note_floor(&mut self, now_ms: u64) {
         let now_s = self.time.now_s(now_ms);
-        if now_s
-            >= self
-                .durable
-                .time_floor_s
-                .saturating_add(PERSIST_FLOOR_EVERY_S)
-        {
+        // At the end of time there is nothing further to write down.
+        let passed_s = now_s.saturating_sub(self.durable.time_floor_s);
+        if passed_s >= PERSIST_FLOOR_EVERY_S {
             self.change().time_floor_s = now_s;
         }
         if now_s < self.durable.time_floor_s && is_disabled(Check::TimeFloor) {

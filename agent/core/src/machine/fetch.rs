@@ -249,9 +249,9 @@ impl Machine {
         let Phase::Chunks(fetch) = &mut self.phase else {
             return false;
         };
-        let have = fetch.have();
+        let (have, total) = (fetch.have(), fetch.total());
         let timing = &self.config.timing;
-        match fetch.pace.judge(timing, ctx.now_ms(), have) {
+        match fetch.pace.judge(timing, ctx.now_ms(), have, total) {
             Some((code, detail)) if self.connected => {
                 self.pause_download(ctx, code, detail);
                 true

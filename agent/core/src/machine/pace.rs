@@ -48,7 +48,7 @@ impl Pace {
 
     /// When the pace is to be judged next.
     pub(super) fn deadline(&self, timing: &Timing) -> Option<u64> {
-        if self.is_paused {
+        if self.is_paused || is_disabled(Check::SlowSource) {
             return None;
         }
         let window = self.window_ms.saturating_add(timing.rate_window_ms);
@@ -75,8 +75,9 @@ impl Pace {
         timing: &Timing,
         now_ms: u64,
         have: u32,
+        total: u32,
     ) -> Option<(FailureCode, String)> {
-        if self.deadline(timing).is_none_or(|at| now_ms < at) || is_disabled(Check::SlowSource) {
+        if self.deadline(timing).is_none_or(|at| now_ms < at) {
             return None;
         }
         let whole = self.began_ms.saturating_add(timing.download_deadline_ms);
@@ -87,8 +88,9 @@ impl Pace {
             let detail = format!("no chunk came for {window_s} s, {have} came before");
             return Some((FailureCode::Incomplete, detail));
         }
-        if came < timing.least_chunks_per_window {
-            let least = timing.least_chunks_per_window;
+        let left = total.saturating_sub(have).saturating_add(came);
+        let least = timing.least_chunks_per_window.min(left);
+        if came < least {
             let detail = format!("{came} chunks came in {window_s} s, {least} are the least");
             return Some((FailureCode::Slow, detail));
         }

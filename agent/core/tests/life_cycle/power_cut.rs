@@ -33,7 +33,7 @@ fn a_cut_at_any_point_leaves_old_or_new_and_converges() {
             let running = device.running.unwrap();
             assert!([old.digest, new.digest].contains(&running), "at {at}");
             let durable = device.machine.durable();
-            assert_eq!(durable.active.as_ref().unwrap().digest, running);
+            assert_eq!(durable.active.as_ref().unwrap().running.digest, running);
 
             settle(&mut device, &server).unwrap();
             let digest = new.digest;
@@ -111,10 +111,7 @@ fn a_first_installation_survives_a_cut_at_any_point() {
     let fresh = || {
         let mut device = Device::new();
         device.signed.insert(bundle.digest);
-        let mut server = Server {
-            now_s: 2000,
-            ..Server::default()
-        };
+        let mut server = Server::default();
         server.assign(1, &bundle);
         device.points = 0;
         (device, server)

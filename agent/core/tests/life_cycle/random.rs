@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::world::{
     Bundle, Cut, DEVICE_KEY, Device, FLEET_KEY, Fate, Mail, RELEASE_KEYS, Server, assignment,
-    assignment_bytes, deliver, device as own_id, down, key, settle,
+    assignment_bytes, deliver, device_id, down, key, settle,
 };
 
 #[derive(Clone, Debug)]
@@ -105,8 +105,8 @@ impl Run {
         device.signed = releases.iter().take(5).map(|b| b.digest).collect();
         let server = Server {
             bundles: releases.clone(),
-            assignment: None,
-            now_s: 2000,
+            listed: releases.iter().map(Bundle::assigned).collect(),
+            ..Server::default()
         };
         Self {
             device,
@@ -125,9 +125,8 @@ impl Run {
                 let assigned = self.releases[n].assigned();
                 let bytes = assignment_bytes(&assignment(self.sequence, vec![assigned]), FLEET_KEY);
                 self.server.assignment = Some(bytes.clone());
-                let message = Down::Assignment { envelope: bytes };
-                let bytes = down(message, own_id().as_str(), self.server.now_s, FLEET_KEY);
-                self.queue.push(Mail::Message(bytes));
+                let mail = self.server.message(self.server.desired(bytes));
+                self.queue.push(mail);
             }
             Action::Answer => {
                 for up in self.device.up.drain(..) {
@@ -158,7 +157,8 @@ impl Run {
             }
             Action::Flip(n, bit) if !self.queue.is_empty() => {
                 let at = at(n);
-                let (Mail::Message(bytes) | Mail::Chunk(_, _, bytes)) = &mut self.queue[at];
+                let (Mail::Message(bytes) | Mail::Roots(bytes) | Mail::Chunk(_, _, bytes)) =
+                    &mut self.queue[at];
                 let bit = bit % (bytes.len() * 8);
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
@@ -184,11 +184,9 @@ impl Run {
     }
 
     fn hostile(&self, kind: Hostile) -> Vec<u8> {
-        let (me, now_s) = (own_id(), self.server.now_s);
+        let (me, now_s) = (device_id(), self.server.now_s);
         let newest = assignment(u64::MAX, vec![self.releases[5].assigned()]);
-        let assign = |assignment, signer| Down::Assignment {
-            envelope: assignment_bytes(assignment, signer),
-        };
+        let assign = |assignment, signer| self.server.desired(assignment_bytes(assignment, signer));
         let fleet = |message| down(message, me.as_str(), now_s, FLEET_KEY);
         match kind {
             Hostile::UnsignedAssignment => fleet(assign(&newest, DEVICE_KEY)),

@@ -38,6 +38,12 @@ pub(crate) enum CliError {
     /// A file is there that must not be overwritten.
     #[error("{} exists already and is not overwritten: choose another folder or move it away", .path.display())]
     Exists { path: PathBuf },
+    /// The attack suite could not be prepared.
+    #[error(transparent)]
+    Sandbox(#[from] drover_attack::AttackError),
+    /// Some attack was not withstood.
+    #[error("{0}; each finding is above, and --keep keeps the logs")]
+    Attack(String),
     /// Standard output is closed or full.
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
@@ -53,6 +59,15 @@ pub(crate) enum CliError {
          -name prime256v1 -genkey -noout`", .path.display()
     )]
     OmsKey { path: PathBuf },
+    /// A wrong passphrase.
+    #[error("the passphrase does not open {}", .path.display())]
+    Passphrase { path: PathBuf },
+    /// Not the public half of a key.
+    #[error(
+        "{} is not a public key file: `drover keys public KEY` writes one",
+        .path.display()
+    )]
+    NotPublicKey { path: PathBuf },
     /// A key of another role.
     #[error("{} is a {got} key, this needs a {wanted} key", .path.display())]
     KeyRole {

@@ -5,6 +5,7 @@
 //! from and written to files, never to the terminal.
 
 mod args;
+mod attack;
 mod broker;
 mod bundle;
 mod clock;
@@ -18,6 +19,7 @@ mod keys;
 mod link;
 mod output;
 mod parse;
+mod passphrase;
 mod release;
 mod rollout;
 mod serve;
@@ -58,6 +60,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Broker(command) => broker::run(command, global, &out),
         Command::Event(command) => event::run(command, global, &out),
         Command::Data(command) => data::run(command, global, &out),
+        Command::AttackSuite(args) => attack::run(args, &out),
         Command::Openapi => out.text(&drover_server::openapi_json()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use drover_trust::{Domain, Envelope, Role, RoleKeys, Root, SecretKey, TrustedRoot, keyfile};
+use drover_trust::{Domain, Envelope, Role, RoleKeys, Root, SecretKey, TrustedRoot};
 use serde::Serialize;
 
-use super::ROOT_FILE;
+use super::{ROOT_FILE, draw};
 use crate::error::{CliError, Result};
 use crate::output::Output;
+use crate::passphrase::{self, Protection};
 use crate::table::Table;
 use crate::{clock, file};
 
@@ -33,6 +34,15 @@ pub(crate) struct Init {
     /// Release keys that must sign a bundle
     #[arg(long, value_name = "N", default_value = "1", value_parser = count())]
     release_threshold: u8,
+    /// Days until a newer root must have followed
+    #[arg(long, value_name = "DAYS", default_value_t = 730)]
+    lifetime_days: u64,
+    /// Passphrase of the two keys that the server needs; they are plain otherwise, so that it
+    /// starts by itself
+    #[arg(long, value_name = "FILE")]
+    server_passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    protection: Protection,
 }
 
 /// Root metadata names at most 16 keys per role.
@@ -48,16 +58,22 @@ struct Made {
     root_keys: Vec<PathBuf>,
     release_keys: Vec<PathBuf>,
     fleet_key: PathBuf,
+    catalog_key: PathBuf,
 }
 
 pub(super) fn run(args: &Init, out: &Output) -> Result<()> {
     check_threshold("root", args.root_threshold, args.root_keys)?;
     check_threshold("release", args.release_threshold, args.release_keys)?;
 
-    let roots = draw(args.root_keys)?;
-    let releases = draw(args.release_keys)?;
-    let fleet = draw(1)?;
-    let envelope = sign_root(args, &roots, &releases, &fleet)?;
+    let passphrase = args.protection.passphrase()?;
+    let server = args.server_passphrase_file.as_deref();
+    let server = server.map(passphrase::read).transpose()?;
+
+    let roots = draw_many(args.root_keys)?;
+    let releases = draw_many(args.release_keys)?;
+    let [catalog, fleet] = draw()?;
+    let (catalog, fleet) = ([catalog], [fleet]);
+    let envelope = sign_root(args, &roots, &releases, &catalog, &fleet)?;
 
     let at = |name: String| args.out.join(name);
     let paths = |role: Role, n: usize| (1..=n).map(|i| at(format!("{role}-{i}.key"))).collect();
@@ -68,17 +84,33 @@ pub(super) fn run(args: &Init, out: &Output) -> Result<()> {
         root_keys: paths(Role::Root, roots.len()),
         release_keys: paths(Role::Release, releases.len()),
         fleet_key: at("fleet.key".into()),
+        catalog_key: at("catalog.key".into()),
     };
 
     let mut files = Vec::new();
-    let mut add = |role, keys: &[SecretKey], paths: &[PathBuf]| {
+    let mut add = |role, keys: &[SecretKey], paths: &[PathBuf], passphrase: Option<&str>| {
         for (key, path) in keys.iter().zip(paths) {
-            files.push((path.clone(), keyfile::format(role, key).into_bytes(), true));
+            let text = passphrase::write_key(role, key, passphrase)?;
+            files.push((path.clone(), text.into_bytes(), true));
         }
+        Ok::<_, CliError>(())
     };
-    add(Role::Root, &roots, &made.root_keys);
-    add(Role::Release, &releases, &made.release_keys);
-    add(Role::Fleet, &fleet, std::slice::from_ref(&made.fleet_key));
+    let offline = passphrase.as_deref();
+    add(Role::Root, &roots, &made.root_keys, offline)?;
+    add(Role::Release, &releases, &made.release_keys, offline)?;
+    let path = std::slice::from_ref;
+    add(
+        Role::Fleet,
+        &fleet,
+        path(&made.fleet_key),
+        server.as_deref(),
+    )?;
+    add(
+        Role::Catalog,
+        &catalog,
+        path(&made.catalog_key),
+        server.as_deref(),
+    )?;
     let encoded = envelope.encode().map_err(CliError::MakeRoot)?;
     files.push((made.root.clone(), encoded, false));
     write_all(&args.out, &files)?;
@@ -95,6 +127,7 @@ pub(super) fn run(args: &Init, out: &Output) -> Result<()> {
             table.pair("release key", path.display());
         }
         table.pair("fleet key", made.fleet_key.display());
+        table.pair("catalog key", made.catalog_key.display());
         table
     })
 }
@@ -109,19 +142,16 @@ fn check_threshold(role: &str, threshold: u8, keys: u8) -> Result<()> {
     )))
 }
 
-fn draw(n: u8) -> Result<Vec<SecretKey>> {
-    let key = |_| {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|e| CliError::Random(e.into()))?;
-        Ok(SecretKey::from_seed(&seed))
-    };
-    (0..n).map(key).collect()
+fn draw_many(n: u8) -> Result<Vec<SecretKey>> {
+    let one = |_| draw().map(|[key]| key);
+    (0..n).map(one).collect()
 }
 
 fn sign_root(
     args: &Init,
     roots: &[SecretKey],
     releases: &[SecretKey],
+    catalog: &[SecretKey],
     fleet: &[SecretKey],
 ) -> Result<Envelope> {
     let role = |role, threshold, keys: &[SecretKey]| RoleKeys {
@@ -129,13 +159,17 @@ fn sign_root(
         threshold,
         keys: keys.iter().map(SecretKey::public).collect(),
     };
+    let now = clock::unix_s();
     let root = Root {
         version: 1,
         fleet: args.fleet.clone(),
-        created_unix_s: clock::unix_s(),
+        created_unix_s: now,
+        expires_unix_s: now.saturating_add(args.lifetime_days.saturating_mul(86_400)),
+        epoch: 0,
         roles: vec![
             role(Role::Root, args.root_threshold, roots),
             role(Role::Release, args.release_threshold, releases),
+            role(Role::Catalog, 1, catalog),
             role(Role::Fleet, 1, fleet),
         ],
     };

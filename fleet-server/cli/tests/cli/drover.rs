@@ -31,6 +31,22 @@ impl Run {
 
 /// Runs `drover` with `args`, in an environment without variables of ours.
 pub(crate) fn drover<A: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = A>) -> Run {
+    run(args, &[])
+}
+
+/// [`drover`] with one variable that names a file.
+pub(crate) fn drover_with<A: AsRef<std::ffi::OsStr>>(
+    variable: &str,
+    file: &Path,
+    args: impl IntoIterator<Item = A>,
+) -> Run {
+    run(args, &[(variable, file)])
+}
+
+fn run<A: AsRef<std::ffi::OsStr>>(
+    args: impl IntoIterator<Item = A>,
+    variables: &[(&str, &Path)],
+) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_drover"));
     command.args(args).env_remove("SOURCE_DATE_EPOCH");
     for (name, _) in std::env::vars_os() {
@@ -38,6 +54,7 @@ pub(crate) fn drover<A: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = A
             command.env_remove(name);
         }
     }
+    command.envs(variables.iter().copied());
     let output = command.output().expect("the program starts");
     ended(&output)
 }
@@ -54,7 +71,8 @@ fn ended(output: &Output) -> Run {
 /// Makes keys with two release keys, of which both must sign, in `folder/keys`.
 pub(crate) fn keys(folder: &Path) -> PathBuf {
     let keys = folder.join("keys");
-    let args = "keys init --fleet test --release-keys 2 --release-threshold 2 --out";
+    let args =
+        "keys init --no-passphrase --fleet test --release-keys 2 --release-threshold 2 --out";
     let args = args.split(' ').map(PathBuf::from);
     drover(args.chain([keys.clone()])).ok();
     keys

@@ -19,15 +19,15 @@ fn a_fleet_gets_its_keys_once() {
         names.push(name);
     }
     names.sort();
-    let wanted = "fleet.key release-1.key release-2.key root-1.key root.drover-root";
+    let wanted = "catalog.key fleet.key release-1.key release-2.key root-1.key root.drover-root";
     assert_eq!(names.join(" "), wanted);
 
     let before = std::fs::read(keys.join("fleet.key")).unwrap();
-    let again = ["keys", "init", "--fleet", "x", "--out"].map(Into::into);
+    let again = ["keys", "init", "--no-passphrase", "--fleet", "x", "--out"].map(Into::into);
     let message = drover(again.into_iter().chain([keys.clone()])).refused();
     assert!(message.contains("exists already"), "{message}");
     assert_eq!(std::fs::read(keys.join("fleet.key")).unwrap(), before);
-    assert_eq!(keys.read_dir().unwrap().count(), 5, "stray files");
+    assert_eq!(keys.read_dir().unwrap().count(), 6, "stray files");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn inspect_shows_roles_and_never_a_seed() {
 fn impossible_thresholds_are_a_usage_error_and_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("keys");
-    let args = "keys init --fleet x --root-threshold 2 --out";
+    let args = "keys init --no-passphrase --fleet x --root-threshold 2 --out";
     let run = drover(args.split(' ').map(Into::into).chain([out.clone()]));
     assert_eq!(run.code, 2, "{}", run.err);
     assert!(run.err.contains("--root-keys"), "{}", run.err);
@@ -73,6 +73,15 @@ fn a_folder_that_cannot_be_written_is_named() {
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     let out = file.join("keys").display().to_string();
-    let message = drover(["keys", "init", "--fleet", "x", "--out", &out]).refused();
+    let args = [
+        "keys",
+        "init",
+        "--no-passphrase",
+        "--fleet",
+        "x",
+        "--out",
+        &out,
+    ];
+    let message = drover(args).refused();
     assert!(message.contains(&out), "{message}");
 }

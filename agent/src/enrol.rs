@@ -1,31 +1,29 @@
 //! Joining a fleet: one request over HTTP, signed by a key that was made here.
 //!
 //! The claim token's secret never travels; both sides prove that they know it, and only
-//! therefore the answer's root may be trusted. Running it again is safe at any point: the
-//! key stays, the server answers for the same device, and a newer root must follow the one
+//! therefore the answer's roots may be trusted. Running it again is safe at any point: the
+//! key stays, the server answers for the same device, and newer roots must follow the one
 //! that is trusted already. A power cut leaves a key, or a key and an enrolment.
+
+mod serial;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use drover_trust::{DeviceId, Domain, Envelope, SecretKey, TrustError, TrustedRoot};
-use drover_wire::enrol::{
-    EnrolReply, EnrolRequest, MAX_REPLY_BYTES, REPLY_PROOF_DOMAIN, REQUEST_PROOF_DOMAIN,
-};
+use drover_wire::enrol::{EnrolReply, EnrolRequest, MAX_REPLY_BYTES};
 use drover_wire::message::WireError;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
+use crate::exchange::ExchangeKey;
+use crate::http::{self, HttpError};
 use crate::identity::{self, Enrolment, IdentityError};
-
-/// Longest wait for the server.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a device asks with.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Address of the server, as in `http://fleet.local:8080`.
+    /// Address of the server, as in `https://fleet.local:8080`.
     pub server: String,
     /// Claim token, `ID.SECRET`.
     pub token: String,
@@ -35,7 +33,7 @@ pub struct Request {
     pub name: String,
     /// What selectors of rollouts may ask for.
     pub labels: BTreeMap<String, String>,
-    /// SHA-256 of the fleet's root, when it is known from elsewhere.
+    /// SHA-256 of any of the fleet's roots, when it is known from elsewhere.
     pub root_pin: Option<[u8; 32]>,
 }
 
@@ -59,31 +57,15 @@ pub enum EnrolError {
     /// Not a root pin.
     #[error("the root pin is not 64 hexadecimal digits")]
     Pin,
-    /// Not an address of a server.
-    #[error("server address {0:?} does not start with http://")]
-    Address(String),
     /// The key or the answer could not be kept.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The request is too large: too many or too long labels.
     #[error("the request is not acceptable; are name and labels short?")]
     Request(#[source] WireError),
-    /// Nobody answered.
-    #[error("no answer from {server}; is the server running there, and the network up?")]
-    Unreachable {
-        /// Address.
-        server: String,
-        /// Why.
-        source: Box<ureq::Error>,
-    },
-    /// The server said no.
-    #[error("the server refused (HTTP {status}): {message}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// In the server's words.
-        message: String,
-    },
+    /// There is no answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The answer is not one of a Drover server of this version.
     #[error("{server} does not answer like a drover server of this version")]
     Answer {
@@ -107,7 +89,7 @@ pub enum EnrolError {
         got: String,
     },
     /// The root is not acceptable.
-    #[error("the fleet's root is not acceptable")]
+    #[error("the fleet's roots are not acceptable")]
     Root(#[source] TrustError),
     /// The device belongs elsewhere already.
     #[error(
@@ -140,28 +122,44 @@ pub fn parse_pin(text: &str) -> Result<[u8; 32], EnrolError> {
 /// # Errors
 /// [`EnrolError`]; what was stored before stays as it was.
 pub fn enrol(request: &Request) -> Result<Enrolled, EnrolError> {
-    let (claim_id, secret) = request
-        .token
-        .trim()
-        .split_once('.')
-        .ok_or(EnrolError::Token)?;
-    if claim_id.is_empty() || secret.is_empty() {
-        return Err(EnrolError::Token);
-    }
-    let server = request.server.trim_end_matches('/');
-    if !server.starts_with("http://") {
-        return Err(EnrolError::Address(server.to_owned()));
-    }
-    let known = identity::load_enrolment(&request.data)?;
+    // Said before anything is made.
+    split(&request.token)?;
+    http::server(&request.server)?;
+    let known = identity::known_root(&request.data)?;
     let key = identity::load_or_make_key(&request.data)?;
+    let enrolment = join(request, &key, known.as_ref())?;
+    identity::save_enrolment(&request.data, &enrolment)?;
+    Ok(Enrolled {
+        device: DeviceId::of(&key.public()),
+        fleet: enrolment.fleet,
+        approved: !enrolment.access.certificate.is_empty(),
+    })
+}
+
+/// Asks to join, and checks the answer; `known` is the fleet that may not be left. Nothing is
+/// stored.
+///
+/// # Errors
+/// [`EnrolError`].
+pub(crate) fn join(
+    request: &Request,
+    key: &SecretKey,
+    known: Option<&TrustedRoot>,
+) -> Result<Enrolment, EnrolError> {
+    let (claim_id, secret) = split(&request.token)?;
+    let server = http::server(&request.server)?;
     let claim = Claim {
         id: claim_id,
         key: Sha256::digest(secret).into(),
     };
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(IdentityError::Random)?;
-    let bytes = claim.request(request, &key, nonce)?;
-    let reply = post(server, &bytes)?;
+    let bytes = claim.request(request, key, nonce)?;
+    let body = http::post(server, "/v1/enroll", &bytes, MAX_REPLY_BYTES)?;
+    let reply = EnrolReply::decode(&body).map_err(|source| EnrolError::Answer {
+        server: server.to_owned(),
+        source,
+    })?;
 
     let device = DeviceId::of(&key.public());
     if !claim.proves(&reply, nonce) {
@@ -173,21 +171,20 @@ pub fn enrol(request: &Request) -> Result<Enrolled, EnrolError> {
             got: reply.device,
         });
     }
-    let root = accept_root(&reply, request.root_pin, known.as_ref(), &request.data)?;
-    let enrolment = Enrolment {
+    let root = accept_roots(&reply, request.root_pin, known, &request.data)?;
+    Ok(Enrolment {
         server: server.to_owned(),
         fleet: root.root().fleet.clone(),
-        root: reply.root,
-        broker_host: reply.broker_host,
-        broker_port: reply.broker_port,
-        mqtt_password: reply.mqtt_password,
-    };
-    identity::save_enrolment(&request.data, &enrolment)?;
-    Ok(Enrolled {
-        device,
-        fleet: enrolment.fleet,
-        approved: reply.approved,
+        root: root.envelope().encode().map_err(EnrolError::Root)?,
+        access: reply.access,
+        time_floor_s: reply.sent_unix_s,
     })
+}
+
+fn split(token: &str) -> Result<(&str, &str), EnrolError> {
+    let halves = token.trim().split_once('.');
+    let halves = halves.filter(|(id, secret)| !id.is_empty() && !secret.is_empty());
+    halves.ok_or(EnrolError::Token)
 }
 
 /// A claim token, with the key that both sides derive from its secret.
@@ -197,11 +194,10 @@ struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    fn mac(&self, parts: [&[u8]; 3]) -> Hmac<Sha256> {
+    fn mac(&self, proven: &[u8]) -> Hmac<Sha256> {
         let mac = Hmac::<Sha256>::new_from_slice(&self.key);
-        let mut mac = mac.expect("HMAC takes keys of any length");
-        parts.iter().for_each(|part| mac.update(part));
-        mac
+        let mac = mac.expect("HMAC takes keys of any length");
+        mac.chain_update(proven)
     }
 
     /// The signed request.
@@ -211,18 +207,20 @@ impl Claim<'_> {
         key: &SecretKey,
         nonce: [u8; 16],
     ) -> Result<Vec<u8>, EnrolError> {
-        let public_key = key.public().0;
-        let proof = self.mac([REQUEST_PROOF_DOMAIN, &public_key, &nonce]);
-        let body = EnrolRequest {
-            public_key,
+        let mut body = EnrolRequest {
+            public_key: key.public().0,
+            exchange_key: ExchangeKey::of(key).public(),
             claim_id: self.id.to_owned(),
             nonce,
             name: request.name.clone(),
+            hardware: serial::of_board(),
             labels: request.labels.clone(),
             arch: std::env::consts::ARCH.to_owned(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            proof: proof.finalize().into_bytes().into(),
+            proof: [0; 32],
         };
+        let proven = body.proven().map_err(EnrolError::Request)?;
+        body.proof = self.mac(&proven).finalize().into_bytes().into();
         let payload = body.encode().map_err(EnrolError::Request)?;
         Envelope::signed(payload, Domain::Enrolment, key)
             .encode()
@@ -231,88 +229,63 @@ impl Claim<'_> {
 
     /// Whether the answer was made by someone who knows the secret.
     fn proves(&self, reply: &EnrolReply, nonce: [u8; 16]) -> bool {
-        let mac = self.mac([REPLY_PROOF_DOMAIN, &nonce, &reply.root]);
-        mac.verify_slice(&reply.proof).is_ok()
+        let proven = reply.proven(&nonce);
+        proven.is_ok_and(|proven| self.mac(&proven).verify_slice(&reply.proof).is_ok())
     }
 }
 
-fn post(server: &str, bytes: &[u8]) -> Result<EnrolReply, EnrolError> {
-    let unreachable = |error| EnrolError::Unreachable {
-        server: server.to_owned(),
-        source: Box::new(error),
-    };
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(TIMEOUT))
-        .build();
-    let mut response = ureq::Agent::new_with_config(config)
-        .post(format!("{server}/v1/enroll"))
-        .content_type("application/octet-stream")
-        .send(bytes)
-        .map_err(unreachable)?;
-    let status = response.status().as_u16();
-    let body = response
-        .body_mut()
-        .with_config()
-        .limit(MAX_REPLY_BYTES as u64)
-        .read_to_vec()
-        .map_err(unreachable)?;
-    if !(200..300).contains(&status) {
-        let message = refusal(&body);
-        return Err(EnrolError::Refused { status, message });
-    }
-    EnrolReply::decode(&body).map_err(|source| EnrolError::Answer {
-        server: server.to_owned(),
-        source,
-    })
-}
-
-/// The server's own words, out of its JSON if that is what it sent.
-fn refusal(body: &[u8]) -> String {
-    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
-    let message = json.as_ref().and_then(|v| v.get("message")?.as_str());
-    let text = message.map_or_else(|| String::from_utf8_lossy(body), Into::into);
-    // It goes to a terminal.
-    let plain = text.chars().filter(|c| !c.is_control()).take(500);
-    match plain.collect::<String>() {
-        empty if empty.is_empty() => "no reason was given".into(),
-        plain => plain,
-    }
-}
-
-/// The root that the answer brings, if it may be trusted.
-fn accept_root(
+/// The newest root that the answer brings, if its chain may be trusted.
+fn accept_roots(
     reply: &EnrolReply,
     pin: Option<[u8; 32]>,
-    known: Option<&Enrolment>,
+    known: Option<&TrustedRoot>,
     data: &Path,
 ) -> Result<TrustedRoot, EnrolError> {
-    let envelope = Envelope::decode(&reply.root).map_err(EnrolError::Root)?;
-    let root = match pin {
-        Some(pin) => TrustedRoot::pinned(envelope, &pin),
-        None => TrustedRoot::self_signed(envelope),
-    }
-    .map_err(EnrolError::Root)?;
-    let Some(known) = known else {
-        return Ok(root);
+    let chain: Result<Vec<Envelope>, TrustError> =
+        reply.roots.iter().map(|r| Envelope::decode(r)).collect();
+    let chain = chain.map_err(EnrolError::Root)?;
+    let first = match (pin, known) {
+        (Some(pin), _) => {
+            let pinned = chain.iter().find(|e| TrustedRoot::pin_of(e) == pin);
+            let pinned = pinned.ok_or(TrustError::Root("none of the roots is the pinned one"));
+            pinned.and_then(|e| TrustedRoot::pinned(e.clone(), &pin))
+        }
+        (None, Some(known)) => Ok(known.clone()),
+        (None, None) => {
+            let first = chain.first().cloned();
+            let first = first.ok_or(TrustError::Root("there is none"));
+            first.and_then(TrustedRoot::self_signed)
+        }
     };
-    if known.fleet != root.root().fleet {
+    if let Some(known) = known.filter(|k| k.root().fleet != reply.fleet) {
         return Err(EnrolError::OtherFleet {
-            have: known.fleet.clone(),
-            got: root.root().fleet.clone(),
+            have: known.root().fleet.clone(),
+            got: reply.fleet.clone(),
             folder: identity::folder(data),
         });
     }
-    let trusted = Envelope::decode(&known.root)
-        .and_then(TrustedRoot::self_signed)
-        .map_err(EnrolError::Root)?;
-    let offered = TrustedRoot::pin_of(root.envelope());
-    if TrustedRoot::pin_of(trusted.envelope()) == offered {
-        return Ok(root);
+    let root = newest(&first.map_err(EnrolError::Root)?, &chain)?;
+    if root.root().fleet != reply.fleet {
+        return Err(EnrolError::Root(TrustError::Fleet));
     }
-    trusted
-        .advance(root.envelope().clone())
-        .map_err(EnrolError::Root)
+    // A chain of another origin, or one that ends before the trusted root, is passed over by
+    // the walk; it must not be taken for this fleet's.
+    let reached = TrustedRoot::pin_of(root.envelope());
+    let from_known = known.map_or(Ok(root.clone()), |known| newest(known, &chain))?;
+    let same = TrustedRoot::pin_of(from_known.envelope()) == reached;
+    if !same || !chain.iter().any(|e| TrustedRoot::pin_of(e) == reached) {
+        let why = "they do not lead on from the root that this device trusts";
+        return Err(EnrolError::Root(TrustError::Root(why)));
+    }
+    Ok(root)
+}
+
+/// Follows the chain to its end.
+fn newest(first: &TrustedRoot, chain: &[Envelope]) -> Result<TrustedRoot, EnrolError> {
+    match first.walk(chain.iter().cloned()) {
+        (newest, None) => Ok(newest),
+        (_, Some(error)) => Err(EnrolError::Root(error)),
+    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,28 @@
-//! Who this device is: its key, its fleet and its broker, in `<data folder>/identity/`.
+//! Who this device is: its key, its fleet and its certificate, in `<data folder>/identity/`.
 //!
 //! `device.key` is made once and never leaves the device; `enrolment` is what the fleet
-//! answered. Both are for their owner alone (0600) and are replaced whole: a power cut leaves
-//! the old file, the new one or none, and enrolment can always be run again.
+//! answered, renewed with each certificate. Both are for their owner alone (0600) and are
+//! replaced whole: a power cut leaves the old file, the new one or none, and enrolment can
+//! always be run again.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use drover_trust::{DeviceId, Envelope, Role, SecretKey, TrustError, TrustedRoot, keyfile};
+use drover_wire::enrol::Access;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 const FOLDER: &str = "identity";
 const KEY_FILE: &str = "device.key";
 const ENROLMENT_FILE: &str = "enrolment";
 /// Format version of the enrolment file.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Format of agents that had a password instead of a certificate; begins as this one does.
+const VERSION_1: u8 = 1;
+/// Files here are small; longer ones are damaged.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Why the identity is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -65,36 +73,115 @@ pub struct Identity {
     pub key: SecretKey,
     /// Whose signatures count.
     pub root: TrustedRoot,
-    /// Where, and with which credentials.
+    /// Where, and with which certificate.
     pub enrolment: Enrolment,
 }
 
 /// What the fleet answered.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolment {
     /// Address of the server.
     pub server: String,
     /// Name of the fleet.
     pub fleet: String,
-    /// Encoded envelope of the fleet's root.
+    /// Encoded envelope of the newest root of the fleet that was verified.
     pub root: Vec<u8>,
-    /// Host of the broker.
-    pub broker_host: String,
-    /// Port of the broker.
-    pub broker_port: u16,
-    /// MQTT password of this device.
-    pub mqtt_password: String,
+    /// How to reach the broker, and as whom.
+    pub access: Access,
+    /// The server's clock when it answered, in seconds since 1970.
+    pub time_floor_s: u64,
 }
 
-impl std::fmt::Debug for Enrolment {
-    /// Without the password.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Enrolment")
-            .field("server", &self.server)
-            .field("fleet", &self.fleet)
-            .field("broker_host", &self.broker_host)
-            .field("broker_port", &self.broker_port)
-            .finish_non_exhaustive()
+impl Enrolment {
+    /// The root in it.
+    ///
+    /// # Errors
+    /// [`IdentityError::Root`] when it does not verify.
+    pub fn root(&self) -> Result<TrustedRoot, IdentityError> {
+        root_of(&self.root)
+    }
+}
+
+/// The fleet that a device takes part in while the agent runs: renewed in place, replaced by
+/// a transfer, and watched by whoever connects.
+#[derive(Debug)]
+pub struct Membership {
+    data: PathBuf,
+    device: DeviceId,
+    key: SecretKey,
+    current: watch::Sender<Arc<Enrolment>>,
+}
+
+impl Membership {
+    /// That of a device whose identity lies in `data`.
+    #[must_use]
+    pub fn new(data: &Path, identity: &Identity) -> Self {
+        Self {
+            data: data.to_owned(),
+            device: identity.device.clone(),
+            key: identity.key.clone(),
+            current: watch::Sender::new(Arc::new(identity.enrolment.clone())),
+        }
+    }
+
+    /// Identity of the device, whatever its fleet.
+    #[must_use]
+    pub fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    /// Key of the device.
+    #[must_use]
+    pub fn key(&self) -> &SecretKey {
+        &self.key
+    }
+
+    /// What holds now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Enrolment> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Hears of a change of the fleet.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Enrolment>> {
+        self.current.subscribe()
+    }
+
+    /// Stores a renewed `enrolment`, unless the device has left that fleet meanwhile.
+    ///
+    /// # Errors
+    /// [`IdentityError::File`]; the former one holds then.
+    pub(crate) fn renew(&self, enrolment: Enrolment) -> Result<(), IdentityError> {
+        let mut outcome = Ok(());
+        // The file is written under the lock, so that both change in the same order. Whoever
+        // asked for the renewal knows of it; nobody else needs to.
+        self.current.send_if_modified(|current| {
+            if current.fleet == enrolment.fleet && current.server == enrolment.server {
+                outcome = self.put(current, enrolment);
+            }
+            false
+        });
+        outcome
+    }
+
+    /// Stores the enrolment in another fleet.
+    ///
+    /// # Errors
+    /// [`IdentityError::File`]; the former one holds then.
+    pub(crate) fn join(&self, enrolment: Enrolment) -> Result<(), IdentityError> {
+        let mut outcome = Ok(());
+        self.current.send_if_modified(|current| {
+            outcome = self.put(current, enrolment);
+            outcome.is_ok()
+        });
+        outcome
+    }
+
+    fn put(&self, current: &mut Arc<Enrolment>, enrolment: Enrolment) -> Result<(), IdentityError> {
+        save_enrolment(&self.data, &enrolment)?;
+        *current = Arc::new(enrolment);
+        Ok(())
     }
 }
 
@@ -107,13 +194,10 @@ impl Identity {
         let (Some(key), Some(enrolment)) = (load_key(data)?, load_enrolment(data)?) else {
             return Ok(None);
         };
-        let root = Envelope::decode(&enrolment.root)
-            .and_then(TrustedRoot::self_signed)
-            .map_err(IdentityError::Root)?;
         Ok(Some(Self {
             device: DeviceId::of(&key.public()),
+            root: enrolment.root()?,
             key,
-            root,
             enrolment,
         }))
     }
@@ -170,11 +254,40 @@ pub(crate) fn load_enrolment(data: &Path) -> Result<Option<Enrolment>, IdentityE
             .ok()
             .and_then(|(value, rest)| rest.is_empty().then_some(value))
             .ok_or("it does not parse"),
+        Some((&VERSION_1, _)) => Err("it is of an earlier agent and holds no certificate"),
         Some(_) => Err("another version of the agent wrote it"),
         None => Err("it is empty"),
     };
     let refuse = |why| IdentityError::Enrolment { path, why };
     parsed.map(Some).map_err(refuse)
+}
+
+/// The root of the fleet that this device belongs to, out of an enrolment of any format.
+///
+/// # Errors
+/// [`IdentityError`].
+pub(crate) fn known_root(data: &Path) -> Result<Option<TrustedRoot>, IdentityError> {
+    let path = folder(data).join(ENROLMENT_FILE);
+    let Some(bytes) = read(&path)? else {
+        return Ok(None);
+    };
+    // Both formats begin with server, fleet and root.
+    type Head = (String, String, Vec<u8>);
+    let head = match bytes.split_first() {
+        Some((&(VERSION | VERSION_1), body)) => postcard::take_from_bytes::<Head>(body).ok(),
+        _ => None,
+    };
+    let ((_, _, root), _) = head.ok_or(IdentityError::Enrolment {
+        path,
+        why: "it does not parse",
+    })?;
+    root_of(&root).map(Some)
+}
+
+fn root_of(bytes: &[u8]) -> Result<TrustedRoot, IdentityError> {
+    Envelope::decode(bytes)
+        .and_then(TrustedRoot::self_signed)
+        .map_err(IdentityError::Root)
 }
 
 /// Keeps what the fleet answered.
@@ -188,7 +301,12 @@ pub(crate) fn save_enrolment(data: &Path, enrolment: &Enrolment) -> Result<(), I
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
-    match std::fs::read(path) {
+    let read = std::fs::File::open(path).and_then(|file| {
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    match read {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(IdentityError::File {
@@ -229,14 +347,20 @@ mod tests {
 
     use super::*;
 
-    fn enrolment() -> Enrolment {
+    fn enrolment(fleet: &str) -> Enrolment {
         Enrolment {
             server: "s".into(),
-            fleet: "f".into(),
+            fleet: fleet.into(),
             root: vec![7],
-            broker_host: "h".into(),
-            broker_port: 300,
-            mqtt_password: "p".into(),
+            access: Access {
+                broker_host: "h".into(),
+                broker_port: 300,
+                certificate: vec![8],
+                expires_unix_s: 9,
+                renew_unix_s: 6,
+                authorities: vec![vec![5]],
+            },
+            time_floor_s: 4,
         }
     }
 
@@ -255,14 +379,47 @@ mod tests {
         assert!(message.contains("is not a device key"), "{message}");
     }
 
+    /// Golden bytes of format 2; never to be edited.
+    #[test]
+    fn version_2_bytes_of_the_enrolment() {
+        let data = tempfile::tempdir().unwrap();
+        save_enrolment(data.path(), &enrolment("f")).unwrap();
+        let bytes = std::fs::read(data.path().join(FOLDER).join(ENROLMENT_FILE)).unwrap();
+        let mut wanted = vec![2, 1, b's', 1, b'f', 1, 7];
+        wanted.extend([1, b'h', 0xac, 2, 1, 8, 9, 6, 1, 1, 5, 4]);
+        assert_eq!(bytes, wanted);
+        assert_eq!(load_enrolment(data.path()).unwrap(), Some(enrolment("f")));
+    }
+
     /// Golden bytes of format 1; never to be edited.
     #[test]
-    fn version_1_bytes_of_the_enrolment() {
+    fn an_enrolment_of_format_1_asks_for_a_new_one() {
         let data = tempfile::tempdir().unwrap();
-        save_enrolment(data.path(), &enrolment()).unwrap();
-        let bytes = std::fs::read(data.path().join(FOLDER).join(ENROLMENT_FILE)).unwrap();
-        let wanted = [1, 1, b's', 1, b'f', 1, 7, 1, b'h', 0xac, 2, 1, b'p'];
-        assert_eq!(bytes, wanted);
-        assert_eq!(load_enrolment(data.path()).unwrap(), Some(enrolment()));
+        load_or_make_key(data.path()).unwrap();
+        let bytes = [1, 1, b's', 1, b'f', 1, 7, 1, b'h', 0xac, 2, 1, b'p'];
+        write(data.path(), ENROLMENT_FILE, &bytes).unwrap();
+        let message = Identity::load(data.path()).unwrap_err().to_string();
+        assert!(message.contains("holds no certificate"), "{message}");
+        assert!(message.contains("drover-agent enroll"), "{message}");
+    }
+
+    #[test]
+    fn a_renewal_of_a_fleet_that_was_left_changes_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let key = SecretKey::from_seed(&[1; 32]);
+        let member = Membership {
+            data: data.path().into(),
+            device: DeviceId::of(&key.public()),
+            key,
+            current: watch::Sender::new(Arc::new(enrolment("f"))),
+        };
+        member.join(enrolment("g")).unwrap();
+        member.renew(enrolment("f")).unwrap();
+        assert_eq!(member.current().fleet, "g");
+        assert_eq!(load_enrolment(data.path()).unwrap(), Some(enrolment("g")));
+        let mut later = enrolment("g");
+        later.time_floor_s = 5;
+        member.renew(later.clone()).unwrap();
+        assert_eq!(*member.current(), later);
     }
 }

@@ -9,17 +9,24 @@ pub mod clock;
 pub mod config;
 pub mod enrol;
 mod error;
+pub mod exchange;
+mod http;
 pub mod identity;
 mod infer;
 pub mod link;
 pub mod local;
 mod model;
 pub mod ota;
+pub mod renew;
 pub mod runner;
 pub mod source;
 pub mod status;
+#[cfg(test)]
+mod testing;
+pub mod trust;
 
 pub use error::AgentError;
+pub use http::HttpError;
 
 /// An error and its causes on one line.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {

@@ -10,15 +10,21 @@ pub mod host;
 mod jobs;
 mod library;
 mod recorder;
+mod transfer;
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use drover_agent_core::{Config, Counters, OutboxConfig, Platform, Timing};
 use drover_agent_store::{Journal, StoreError};
-use drover_trust::{DeviceId, TrustedRoot};
+use drover_trust::TrustedRoot;
 use drover_wire::message::{Digest, FailureCode, State, Up};
 use tokio::sync::OwnedSemaphorePermit;
+
+use crate::enrol::EnrolError;
+use crate::identity::{Enrolment, Membership};
+use crate::renew::Renewed;
+use crate::trust::Trust;
 
 pub use host::{BundleFiles, HostReports, LoadFailure, ModelHost};
 pub use recorder::Recorder;
@@ -60,6 +66,17 @@ pub enum Input {
         /// Given back when the message was handled, so that few are in memory at once.
         permit: OwnedSemaphorePermit,
     },
+    /// A message on the device's topic for roots, unchecked.
+    Roots {
+        /// Encoded chain.
+        bytes: Vec<u8>,
+        /// As for [`Input::Message`].
+        permit: OwnedSemaphorePermit,
+    },
+    /// The fleet granted a certificate; it is stored already.
+    Granted(Renewed),
+    /// A new fleet took the device, or did not.
+    Joined(Result<Box<Enrolment>, EnrolError>),
     /// A message on a bundle's topic, unchecked.
     Chunk {
         /// The topic's bundle.
@@ -140,10 +157,12 @@ pub enum OtaError {
 /// Who the device is and how patient.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Identity of the device.
-    pub device: DeviceId,
-    /// Whose signatures count.
+    /// The device in its fleet.
+    pub member: Arc<Membership>,
+    /// Whose signatures count at first.
     pub root: TrustedRoot,
+    /// When this agent was built, in seconds since 1970.
+    pub built_unix_s: u64,
     /// What the device offers.
     pub platform: Platform,
     /// Waiting times of updates.
@@ -165,6 +184,8 @@ pub struct Snapshot {
     pub counters: Counters,
     /// Records that no message could carry.
     pub unsendable: u64,
+    /// Chunks of confidential bundles that could not be decrypted.
+    pub undecryptable: u64,
 }
 
 /// A journal that is open, with the handles that others need before the start.
@@ -222,9 +243,10 @@ impl Prepared {
     pub fn start(self, options: Options, host: Arc<dyn ModelHost>) -> Result<Driver, OtaError> {
         let (outgoing_in, outgoing) = tokio::sync::mpsc::channel(OUTGOING);
         let config = Config {
-            device: options.device,
+            device: options.member.device().clone(),
             root: options.root,
             boot: self.boot,
+            built_unix_s: options.built_unix_s,
             platform: options.platform,
             timing: options.timing,
         };
@@ -232,6 +254,7 @@ impl Prepared {
         let started = driver::start(
             driver::Parts {
                 config,
+                member: options.member,
                 outbox: options.outbox,
                 journal: self.journal,
                 recorder: self.recorder,
@@ -245,6 +268,7 @@ impl Prepared {
             sender: self.sender,
             outgoing: Some(outgoing),
             snapshot: started.snapshot,
+            trust: started.trust,
             thread: Some(started.thread),
             recorder,
         })
@@ -266,6 +290,7 @@ pub struct Driver {
     sender: mpsc::Sender<Input>,
     outgoing: Option<tokio::sync::mpsc::Receiver<Outgoing>>,
     snapshot: Arc<Mutex<Snapshot>>,
+    trust: Trust,
     thread: Option<JoinHandle<()>>,
     recorder: Recorder,
 }
@@ -277,6 +302,12 @@ impl Driver {
             outgoing: self.outgoing.take()?,
             input: self.sender.clone(),
         })
+    }
+
+    /// Root and time as the update life cycle knows them.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        self.trust.clone()
     }
 
     /// How things stand.

@@ -13,7 +13,7 @@ use crate::{AgentError, enrol};
 pub(super) struct EnrollArgs {
     #[command(flatten)]
     settings: Settings,
-    /// Address of the server, as in http://fleet.local:8080
+    /// Address of the server, as in https://fleet.local:8080
     #[arg(long, value_name = "URL")]
     server: String,
     /// Claim token, as `drover device token` shows it
@@ -34,7 +34,8 @@ pub(super) struct EnrollArgs {
     /// Label that rollouts may select by; may be given several times
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
-    /// SHA-256 of the fleet's root, as `drover keys inspect` shows it: accepts no other root
+    /// SHA-256 of one of the fleet's roots, as `drover keys inspect` shows it: accepts no fleet
+    /// without it
     #[arg(long, value_name = "HEX")]
     root_pin: Option<String>,
     /// Print JSON

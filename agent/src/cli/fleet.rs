@@ -12,12 +12,13 @@ use std::time::Instant;
 use drover_agent_core::Platform;
 use drover_agent_store::SledJournal;
 use drover_runtime::{Engine as _, TractEngine};
+use drover_trust::TrustedRoot;
 use drover_wire::message::{Phase, State};
 use tokio::sync::{broadcast, mpsc};
 
 use super::run::row_sink;
 use crate::config::Config;
-use crate::identity::Identity;
+use crate::identity::{Identity, Membership};
 use crate::local::{Desk, Server};
 use crate::ota::{Driver, HostReports, Options, Prepared, Recorder};
 use crate::runner::{
@@ -32,6 +33,7 @@ const RESULTS: usize = 1024;
 /// Runs until somebody stops it.
 pub(super) fn run(config: Config) -> Result<u8, AgentError> {
     let identity = Identity::load(&config.data_folder)?.ok_or_else(|| not_enrolled(&config))?;
+    let member = Arc::new(Membership::new(&config.data_folder, &identity));
     let runtime = super::async_runtime()?;
     let _context = runtime.enter();
     let server = Server::bind(&config.socket_path())?;
@@ -62,23 +64,28 @@ pub(super) fn run(config: Config) -> Result<u8, AgentError> {
     let rules = Rules::new(&config.runner, false);
     let shared = Shared::new(Stage::new(rules, sinks, name.clone()));
     let host = Arc::new(Host::new(shared.clone()));
-    let mut driver = prepared.start(options(&config, &identity), host)?;
+    let mut driver = prepared.start(options(&config, identity.root, &member), host)?;
     let ends = driver
         .link_ends()
         .ok_or(AgentError::Died("update driver"))?;
+    let party = link::Party {
+        member: Arc::clone(&member),
+        trust: driver.trust(),
+        boot,
+    };
     let driver = Arc::new(driver);
 
     let (rows, queue) = mpsc::channel(config.runner.queue_rows);
     let desk = Desk {
         results,
-        status: status(shared.clone(), Arc::clone(&driver), &identity, boot),
+        status: status(shared.clone(), Arc::clone(&driver), member, boot),
         rows: row_sink(&config, rows.clone(), &shared, name),
     };
     let result = runtime.block_on(async {
         let served = tokio::spawn(server.serve(Arc::new(desk)));
         let end = runner::start(shared.clone(), queue, false)?;
         source::start(&config.source, rows.clone())?;
-        let linked = link::start(config.link.options(), Arc::new(identity), ends);
+        let linked = link::start(config.link.options(), party, ends);
         let result = tokio::select! {
             end = end => end.unwrap_or(Err(AgentError::Died("inference thread"))),
             _ = linked => Err(AgentError::Died("update driver")),
@@ -105,11 +112,12 @@ fn not_enrolled(config: &Config) -> AgentError {
     ))
 }
 
-fn options(config: &Config, identity: &Identity) -> Options {
+fn options(config: &Config, root: TrustedRoot, member: &Arc<Membership>) -> Options {
     let memory_bytes = Health::measure().memory_total_bytes;
     Options {
-        device: identity.device.clone(),
-        root: identity.root.clone(),
+        member: Arc::clone(member),
+        root,
+        built_unix_s: clock::built_unix_s(),
         platform: Platform {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
@@ -159,11 +167,10 @@ fn reporting(reports: HostReports) -> Reporting {
 fn status(
     shared: Shared,
     driver: Arc<Driver>,
-    identity: &Identity,
+    member: Arc<Membership>,
     boot: u64,
 ) -> Box<dyn Fn() -> Status + Send + Sync> {
-    let device = identity.device.to_string();
-    let name = identity.enrolment.fleet.clone();
+    let device = member.device().to_string();
     let started = Instant::now();
     Box::new(move || {
         let stage = shared.lock().snapshot();
@@ -175,7 +182,7 @@ fn status(
             mode: "fleet".to_owned(),
             device: Some(device.clone()),
             fleet: Some(FleetStatus {
-                name: name.clone(),
+                name: member.current().fleet.clone(),
                 connected: fleet.connected,
                 boot,
                 assignment: fleet.state.assignment,

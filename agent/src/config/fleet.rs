@@ -40,6 +40,12 @@ pub struct Update {
     pub resend_base_millis: u64,
     /// Longest wait for an acknowledgement.
     pub resend_cap_millis: u64,
+    /// Length of the windows over which the rate of a download is judged.
+    pub rate_window_millis: u64,
+    /// Chunks that must come in each window; a slower download pauses.
+    pub least_chunks_per_window: u32,
+    /// Longest time for all chunks of a bundle, before its download pauses.
+    pub download_deadline_millis: u64,
     /// Memory that one loaded model may take; 0 means a quarter of the board's.
     pub model_memory_bytes: u64,
 }
@@ -84,6 +90,9 @@ impl Default for Update {
             outbox_window: outbox.window,
             resend_base_millis: outbox.resend_base_ms,
             resend_cap_millis: outbox.resend_cap_ms,
+            rate_window_millis: timing.rate_window_ms,
+            least_chunks_per_window: timing.least_chunks_per_window,
+            download_deadline_millis: timing.download_deadline_ms,
             model_memory_bytes: 0,
         }
     }
@@ -122,6 +131,9 @@ impl Update {
             request_base_ms: self.request_base_millis,
             request_cap_ms: self.request_cap_millis,
             attempt_ms: self.attempt_millis,
+            rate_window_ms: self.rate_window_millis,
+            least_chunks_per_window: self.least_chunks_per_window,
+            download_deadline_ms: self.download_deadline_millis,
         }
     }
 

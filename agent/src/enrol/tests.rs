@@ -1,37 +1,25 @@
 //! Against a server in a thread of the test.
 
-use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::mpsc;
 
-use drover_trust::{PublicKey, Role, RoleKeys, Root};
+use drover_trust::fixture::{Keys, signed_root};
+use drover_trust::{PublicKey, Root};
+use drover_wire::enrol::Access;
 
 use super::*;
 use crate::identity::Identity;
 
 const SECRET: &str = "s3cret";
 
-fn key(n: u8) -> SecretKey {
-    SecretKey::from_seed(&[n; 32])
-}
-
-fn root(fleet: &str) -> Envelope {
-    let role = |role, n| RoleKeys {
-        role,
-        threshold: 1,
-        keys: vec![key(n).public()],
-    };
+/// The fleet's root of this version, signed by its predecessors' keys too.
+fn root(fleet: &'static str, version: u64) -> Envelope {
+    let keys = Keys::new(fleet);
     let root = Root {
-        version: 1,
-        fleet: fleet.into(),
-        created_unix_s: 0,
-        roles: vec![
-            role(Role::Root, 1),
-            role(Role::Release, 2),
-            role(Role::Fleet, 3),
-        ],
+        version,
+        ..keys.root_metadata(version)
     };
-    Envelope::signed(root.encode().unwrap(), Domain::Root, &key(1))
+    signed_root(&root, &[&keys.root])
 }
 
 /// What the server makes of a request: status and body.
@@ -46,42 +34,17 @@ fn serve(answer: Answer) -> String {
         ready.send(()).unwrap();
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut bytes = Vec::new();
-            let body = loop {
-                let mut part = [0; 4096];
-                let n = stream.read(&mut part).unwrap();
-                bytes.extend_from_slice(&part[..n]);
-                if let Some(body) = body_of(&bytes) {
-                    break body;
-                }
-                assert!(n > 0, "the request ends early");
-            };
+            let body = crate::testing::http_body(&mut stream, "post /v1/enroll");
             let envelope = Envelope::decode(&body).unwrap();
             let request = EnrolRequest::decode(envelope.unverified_payload()).unwrap();
             let signer = PublicKey(request.public_key);
             envelope.verify_by(Domain::Enrolment, &signer).unwrap();
             let (status, reply) = answer(request);
-            let head = format!(
-                "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                reply.len()
-            );
-            stream.write_all(head.as_bytes()).unwrap();
-            stream.write_all(&reply).unwrap();
+            crate::testing::answer(&mut stream, status, &reply);
         }
     });
     is_ready.recv().unwrap();
     address
-}
-
-/// The body, once it is there as a whole.
-fn body_of(bytes: &[u8]) -> Option<Vec<u8>> {
-    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
-    let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
-    assert!(head.starts_with("post /v1/enroll"), "{head}");
-    let length = head.split("content-length: ").nth(1)?;
-    let length: usize = length.split("\r\n").next()?.parse().ok()?;
-    let body = &bytes[end + 4..];
-    (body.len() >= length).then(|| body.to_vec())
 }
 
 fn claim() -> Claim<'static> {
@@ -91,21 +54,35 @@ fn claim() -> Claim<'static> {
     }
 }
 
-fn honest(request: &EnrolRequest, fleet: &str) -> EnrolReply {
-    let proof = claim().mac([REQUEST_PROOF_DOMAIN, &request.public_key, &request.nonce]);
+/// Makes the proof of a reply.
+fn prove(reply: &mut EnrolReply, nonce: &[u8; 16]) {
+    reply.proof = [0; 32];
+    let mac = claim().mac(&reply.proven(nonce).unwrap());
+    reply.proof = mac.finalize().into_bytes().into();
+}
+
+fn honest(request: &EnrolRequest, fleet: &'static str, newest: u64) -> EnrolReply {
+    let proof = claim().mac(&request.proven().unwrap());
     proof.verify_slice(&request.proof).unwrap();
-    let root = root(fleet).encode().unwrap();
-    let proof = claim().mac([REPLY_PROOF_DOMAIN, &request.nonce, &root]);
-    EnrolReply {
+    let mut reply = EnrolReply {
         device: DeviceId::of(&PublicKey(request.public_key)).to_string(),
         fleet: fleet.into(),
-        root,
-        broker_host: "broker.local".into(),
-        broker_port: 1883,
-        mqtt_password: "pw".into(),
-        approved: true,
-        proof: proof.finalize().into_bytes().into(),
-    }
+        roots: (1..=newest)
+            .map(|version| root(fleet, version).encode().unwrap())
+            .collect(),
+        access: Access {
+            broker_host: "broker.local".into(),
+            broker_port: 8883,
+            certificate: vec![1],
+            expires_unix_s: 90,
+            renew_unix_s: 60,
+            authorities: vec![vec![2]],
+        },
+        sent_unix_s: 1_700_000_000,
+        proof: [0; 32],
+    };
+    prove(&mut reply, &request.nonce);
+    reply
 }
 
 fn request(server: &str, data: &Path) -> Request {
@@ -125,74 +102,124 @@ fn a_device_joins_and_may_ask_again() {
         assert_eq!(request.claim_id, "c1");
         assert_eq!(request.name, "pump 7");
         assert_eq!(request.labels["site"], "north");
-        (200, honest(&request, "f").encode().unwrap())
+        assert_ne!(request.exchange_key, request.public_key);
+        (200, honest(&request, "f", 1).encode().unwrap())
     }));
     let data = tempfile::tempdir().unwrap();
     assert!(Identity::load(data.path()).unwrap().is_none());
     let mut request = request(&format!("{server}/"), data.path());
     let first = enrol(&request).unwrap();
-    request.root_pin = Some(TrustedRoot::pin_of(&root("f")));
+    assert!(first.approved);
+    request.root_pin = Some(TrustedRoot::pin_of(&root("f", 1)));
     assert_eq!(enrol(&request).unwrap(), first);
     let identity = Identity::load(data.path()).unwrap().unwrap();
     assert_eq!(identity.device, first.device);
-    assert_eq!(identity.enrolment.broker_port, 1883);
+    assert_eq!(identity.enrolment.access.broker_port, 8883);
+    assert_eq!(identity.enrolment.time_floor_s, 1_700_000_000);
     assert_eq!(identity.enrolment.server, server);
-    assert!(
-        !format!("{:?}", identity.enrolment).contains("pw"),
-        "shows the password"
-    );
+}
+
+#[test]
+fn a_device_without_a_certificate_waits() {
+    let server = serve(Box::new(|request| {
+        let mut reply = honest(&request, "f", 1);
+        reply.access.certificate.clear();
+        prove(&mut reply, &request.nonce);
+        (200, reply.encode().unwrap())
+    }));
+    let data = tempfile::tempdir().unwrap();
+    assert!(!enrol(&request(&server, data.path())).unwrap().approved);
+    assert!(Identity::load(data.path()).unwrap().is_some());
 }
 
 #[test]
 fn answers_that_are_not_to_be_trusted() {
     type Alter = fn(&mut EnrolReply);
-    let cases: [(Alter, &str); 3] = [
+    let cases: [(Alter, &str); 5] = [
         (|r| r.proof[0] ^= 1, "claim token"),
-        (|r| r.root = root("other").encode().unwrap(), "claim token"),
-        (|r| r.device = "a".repeat(26), "answered for device"),
+        (
+            |r| r.roots = vec![root("g", 1).encode().unwrap()],
+            "claim token",
+        ),
+        (|r| r.access.authorities[0][0] ^= 1, "claim token"),
+        (|r| r.sent_unix_s += 1, "claim token"),
+        (|r| r.access.certificate.clear(), "claim token"),
     ];
     for (alter, wanted) in cases {
         let server = serve(Box::new(move |request| {
-            let mut reply = honest(&request, "f");
+            let mut reply = honest(&request, "f", 1);
             alter(&mut reply);
             (200, reply.encode().unwrap())
         }));
-        let data = tempfile::tempdir().unwrap();
-        let message = enrol(&request(&server, data.path()))
-            .unwrap_err()
-            .to_string();
-        assert!(message.contains(wanted), "{message:?} lacks {wanted:?}");
-        assert!(
-            Identity::load(data.path()).unwrap().is_none(),
-            "left a trace"
-        );
+        refused(&server, wanted);
     }
+    let other_device = serve(Box::new(|request| {
+        let mut reply = honest(&request, "f", 1);
+        reply.device = "a".repeat(26);
+        prove(&mut reply, &request.nonce);
+        (200, reply.encode().unwrap())
+    }));
+    refused(&other_device, "answered for device");
+    let other_fleet = serve(Box::new(|request| {
+        let mut reply = honest(&request, "f", 1);
+        reply.fleet = "g".into();
+        prove(&mut reply, &request.nonce);
+        (200, reply.encode().unwrap())
+    }));
+    refused(&other_fleet, "another fleet");
+    let gap = serve(Box::new(|request| {
+        let mut reply = honest(&request, "f", 3);
+        reply.roots.remove(1);
+        prove(&mut reply, &request.nonce);
+        (200, reply.encode().unwrap())
+    }));
+    refused(&gap, "version 3 does not follow 1");
+}
+
+fn refused(server: &str, wanted: &str) {
+    let data = tempfile::tempdir().unwrap();
+    let error = enrol(&request(server, data.path())).unwrap_err();
+    let message = crate::chain(&error);
+    assert!(message.contains(wanted), "{message:?} lacks {wanted:?}");
+    assert!(
+        Identity::load(data.path()).unwrap().is_none(),
+        "left a trace"
+    );
 }
 
 #[test]
 fn a_pinned_root_and_the_old_fleet_are_held() {
-    let fleet = |name: &'static str| {
+    let fleet = |name: &'static str, newest: u64| {
         serve(Box::new(move |request| {
-            (200, honest(&request, name).encode().unwrap())
+            (200, honest(&request, name, newest).encode().unwrap())
         }))
     };
     let data = tempfile::tempdir().unwrap();
-    let mut pinned = request(&fleet("f"), data.path());
+    let mut pinned = request(&fleet("f", 3), data.path());
     pinned.root_pin = Some([7; 32]);
     let error = enrol(&pinned).unwrap_err();
     assert!(
-        crate::chain(&error).contains("not the pinned one"),
+        crate::chain(&error).contains("none of the roots is the pinned one"),
         "{error}"
     );
     assert!(Identity::load(data.path()).unwrap().is_none());
 
-    enrol(&request(&fleet("f"), data.path())).unwrap();
-    let message = enrol(&request(&fleet("g"), data.path()))
+    // Any root of the chain may be the pinned one; the newest is what counts from then on.
+    pinned.root_pin = Some(TrustedRoot::pin_of(&root("f", 2)));
+    enrol(&pinned).unwrap();
+    let identity = Identity::load(data.path()).unwrap().unwrap();
+    assert_eq!(identity.root.root().version, 3);
+
+    let message = enrol(&request(&fleet("g", 1), data.path()))
         .unwrap_err()
         .to_string();
     assert!(message.contains("enrolled in fleet f already"), "{message}");
+    let error = enrol(&request(&fleet("f", 2), data.path())).unwrap_err();
+    let message = crate::chain(&error);
+    assert!(message.contains("do not lead on"), "{message}");
+    enrol(&request(&fleet("f", 4), data.path())).unwrap();
     let identity = Identity::load(data.path()).unwrap().unwrap();
-    assert_eq!(identity.enrolment.fleet, "f");
+    assert_eq!(identity.root.root().version, 4);
 }
 
 #[test]
@@ -229,7 +256,7 @@ fn refusals_and_silence_are_told_in_plain_words() {
         (with(&server, "c1", data.path()), "ID.SECRET"),
         (
             with("fleet.local", "c1.x", data.path()),
-            "start with http://",
+            "start with https:// or http://",
         ),
         (with(&server, "c1.x", file.path()), "data folder"),
         (

@@ -15,17 +15,23 @@ use drover_agent_core::{
     OutboxEvent, Stored, VerifiedDown,
 };
 use drover_agent_store::RecordKey;
+use drover_bundle::VerifiedManifest;
 use drover_wire::chunk::Chunk;
 use drover_wire::limits::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS};
-use drover_wire::message::{self, Body, Down};
+use drover_wire::message::{self, Body, Down, RootChain};
 use tokio::sync::mpsc::Sender;
 
 use super::jobs::{self, Job};
 use super::library::{Library, Unstaged};
 use super::{
     Input, LoadFailure, ModelHost, OtaError, Outgoing, Recorder, SharedJournal, Snapshot, Unloaded,
+    transfer,
 };
 use crate::clock::Monotonic;
+use crate::exchange::{ContentKeys, Opened};
+use crate::identity::{Enrolment, Membership};
+use crate::renew::Renewed;
+use crate::trust::Trust;
 
 /// State cell of the machine.
 const CELL: &str = "machine";
@@ -37,6 +43,7 @@ const PERSIST_AGAIN: Duration = Duration::from_secs(1);
 /// What the driver is made of.
 pub(super) struct Parts {
     pub(super) config: Config,
+    pub(super) member: Arc<Membership>,
     pub(super) outbox: OutboxConfig,
     pub(super) journal: SharedJournal,
     pub(super) recorder: Recorder,
@@ -48,17 +55,13 @@ pub(super) struct Parts {
 /// A driver that has resumed.
 pub(super) struct Started {
     pub(super) snapshot: Arc<Mutex<Snapshot>>,
+    pub(super) trust: Trust,
     pub(super) thread: JoinHandle<()>,
 }
 
 /// Resumes and starts the thread.
 pub(super) fn start(parts: Parts, host: Arc<dyn ModelHost>) -> Result<Started, OtaError> {
     let clock = Monotonic::start();
-    let library = Library {
-        journal: parts.journal.clone(),
-        root: parts.config.root.clone(),
-    };
-    let jobs = jobs::start(library.clone(), host, parts.sender).map_err(OtaError::Thread)?;
     let stored = parts.journal.with(|j| j.load_state(CELL))?;
     let lost = parts.journal.with(|j| j.salvage().corrupt_records);
     let (durable, damage) = match stored.as_deref().map(Durable::decode) {
@@ -66,24 +69,45 @@ pub(super) fn start(parts: Parts, host: Arc<dyn ModelHost>) -> Result<Started, O
         Some(Ok(durable)) => (durable, None),
         Some(Err(error)) => (Durable::default(), Some(error)),
     };
-    let device = parts.config.device.clone();
-    let machine = Machine::new(parts.config, durable, clock.now_ms());
+    // The power went between the two steps of a move to another fleet.
+    if transfer::has_left(&durable, &parts.config.root) {
+        transfer::forget_records(&parts.journal)?;
+    }
+    let machine = Machine::new(parts.config.clone(), durable, clock.now_ms());
+    let trust = Trust::new(
+        machine.root().clone(),
+        machine.trusted_now_s(clock.now_ms()),
+    );
+    let library = Library {
+        journal: parts.journal.clone(),
+        trust: trust.clone(),
+        first_root: parts.config.root.clone(),
+    };
+    let jobs =
+        jobs::start(library.clone(), host, parts.sender.clone()).map_err(OtaError::Thread)?;
     let snapshot = Arc::new(Mutex::new(Snapshot {
         state: machine.state(),
         connected: false,
         outbox_records: 0,
         counters: machine.counters(),
         unsendable: 0,
+        undecryptable: 0,
     }));
     let driver = Driver {
         clock,
         machine,
-        outbox: Outbox::new(parts.outbox),
+        outbox: Outbox::new(parts.outbox.clone()),
         library,
-        device,
+        content: ContentKeys::new(parts.member.key()),
+        undecryptable: 0,
+        config: parts.config,
+        outbox_config: parts.outbox,
+        member: parts.member,
+        moving: false,
         recorder: parts.recorder,
         outgoing: parts.outgoing,
         jobs,
+        sender: parts.sender,
         receiver: parts.receiver,
         backlog: VecDeque::new(),
         connected: false,
@@ -105,7 +129,11 @@ pub(super) fn start(parts: Parts, host: Arc<dyn ModelHost>) -> Result<Started, O
         .spawn(move || driver.run(&done))
         .map_err(OtaError::Thread)?;
     reached.recv().map_err(|_| OtaError::Died)?;
-    Ok(Started { snapshot, thread })
+    Ok(Started {
+        snapshot,
+        trust,
+        thread,
+    })
 }
 
 struct Driver {
@@ -113,10 +141,17 @@ struct Driver {
     machine: Machine,
     outbox: Outbox,
     library: Library,
-    device: drover_trust::DeviceId,
+    content: ContentKeys,
+    undecryptable: u64,
+    config: Config,
+    outbox_config: OutboxConfig,
+    member: Arc<Membership>,
+    /// A new fleet is being asked to take the device.
+    moving: bool,
     recorder: Recorder,
     outgoing: Sender<Outgoing>,
     jobs: mpsc::Sender<Job>,
+    sender: mpsc::Sender<Input>,
     receiver: mpsc::Receiver<Input>,
     /// Inputs that came while the durable state could not be written.
     backlog: VecDeque<Input>,
@@ -231,14 +266,24 @@ impl Driver {
                 permit,
             } => {
                 if let Some(chunk) = Chunk::decode(&bytes) {
-                    let (index, bytes) = (chunk.index, chunk.bytes.to_vec());
-                    self.on(Event::Chunk {
-                        digest,
-                        index,
-                        bytes,
-                    })?;
+                    self.chunk(digest, &chunk)?;
                 }
                 drop(permit);
+            }
+            Input::Roots { bytes, permit } => {
+                self.on(Event::Roots { bytes })?;
+                drop(permit);
+            }
+            Input::Granted(renewed) => self.granted(renewed)?,
+            Input::Joined(outcome) => {
+                self.moving = false;
+                match outcome {
+                    Ok(enrolment) => self.joined(*enrolment)?,
+                    Err(error) => tracing::error!(
+                        error = crate::chain(&error),
+                        "the new fleet did not take this device; it stays in the old one"
+                    ),
+                }
             }
             Input::TrialPassed { digest } => self.on(Event::TrialPassed { digest })?,
             Input::TrialFailed { digest, detail } => {
@@ -276,7 +321,7 @@ impl Driver {
 
     /// A message on the device's topic.
     fn message(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        match VerifiedDown::open(bytes, &self.library.root, &self.device) {
+        match VerifiedDown::open(bytes, self.machine.root(), self.member.device()) {
             Ok(down) => {
                 let ack = match down.message() {
                     Down::Ack(ack) => Some(ack.clone()),
@@ -289,9 +334,85 @@ impl Driver {
                 Ok(())
             }
             Err(error) => self.on(Event::Rejected {
+                code: error.code(),
                 detail: crate::chain(&error),
             }),
         }
+    }
+
+    fn chunk(&mut self, digest: message::Digest, chunk: &Chunk<'_>) -> Result<(), Stop> {
+        let index = chunk.index;
+        match self.content.open(&digest, index, chunk.bytes) {
+            Opened::Content(bytes) => self.on(Event::Chunk {
+                digest,
+                index,
+                bytes,
+            }),
+            Opened::KeyMissing => self.on(Event::KeyMissing { digest }),
+            Opened::Damaged => {
+                self.undecryptable += 1;
+                // The first, then ever more rarely.
+                if self.undecryptable.is_power_of_two() {
+                    tracing::warn!(
+                        index,
+                        "{} chunks could not be decrypted so far",
+                        self.undecryptable
+                    );
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The roots that came with a certificate; one after the other, since all at once may be
+    /// more than a message holds.
+    fn granted(&mut self, renewed: Renewed) -> Result<(), Stop> {
+        for root in renewed.roots {
+            let chain = RootChain { roots: vec![root] };
+            match chain.encode() {
+                Ok(bytes) => self.on(Event::Roots { bytes })?,
+                Err(error) => tracing::warn!(error = crate::chain(&error), "a root is too large"),
+            }
+        }
+        Ok(())
+    }
+
+    /// The device belongs to another fleet from now on. What is committed runs on; all else
+    /// was the old fleet's, and so are the records.
+    fn joined(&mut self, enrolment: Enrolment) -> Result<(), Stop> {
+        let root = match enrolment.root() {
+            Ok(root) => root,
+            Err(error) => {
+                tracing::error!(
+                    error = crate::chain(&error),
+                    "the new fleet's root is damaged"
+                );
+                return Ok(());
+            }
+        };
+        // A power cut after this is found at the next start, by the root's fleet.
+        if let Err(error) = self.member.join(enrolment) {
+            tracing::error!(
+                error = crate::chain(&error),
+                "the device stays in its fleet"
+            );
+            return Ok(());
+        }
+        tracing::info!(fleet = root.root().fleet, "moved to another fleet");
+        self.job(Job::DropCandidate);
+        if let Err(error) = transfer::forget_records(&self.library.journal) {
+            tracing::warn!(error = crate::chain(&error), "cannot remove records");
+        }
+        self.config.root = root.clone();
+        self.library.first_root = root;
+        let durable = self.machine.durable().clone();
+        self.machine = Machine::new(self.config.clone(), durable, self.clock.now_ms());
+        self.outbox = Outbox::new(self.outbox_config.clone());
+        self.content = ContentKeys::new(self.member.key());
+        self.connected = false;
+        self.library.trust.set_root(self.machine.root().clone());
+        let stored = self.stored();
+        self.on(Event::Resumed(stored))
     }
 
     /// One event, and those that its effects answer with.
@@ -346,6 +467,11 @@ impl Driver {
             Effect::Subscribe { digest } => self.out(Outgoing::Subscribe(digest)),
             Effect::Unsubscribe { digest } => self.out(Outgoing::Unsubscribe(digest)),
             Effect::StoreManifest { digest, envelope } => {
+                if let Ok(verified) = VerifiedManifest::committed(&envelope, &digest) {
+                    let manifest = verified.manifest();
+                    let chunk = manifest.chunking.chunk_bytes;
+                    self.content.expect(digest, chunk, manifest.total_bytes());
+                }
                 // Staging stores it once more; until then a restart asks for it again.
                 warn(
                     self.library.store_manifest(&digest, &envelope),
@@ -381,12 +507,46 @@ impl Driver {
                 let removed = self.library.journal.with(|j| j.remove_bundle(&digest));
                 warn(removed, "remove a bundle");
             }
+            Effect::RootChanged(root) => {
+                tracing::info!(version = root.root().version, "follows a new root");
+                self.library.trust.set_root(root);
+            }
+            Effect::ContentKey {
+                digest,
+                encapsulated,
+                wrapped,
+            } => {
+                if !self.content.take(digest, &encapsulated, &wrapped) {
+                    tracing::warn!("a content key is not for this device, or damaged");
+                }
+            }
+            Effect::Transfer(voucher) => self.transfer(*voucher),
             Effect::Record(event) => self.note(event),
         }
         None
     }
 
-    fn stage(&self, manifest: &drover_bundle::VerifiedManifest, envelope: &[u8]) -> Event {
+    /// Asks the new fleet; the answer is an input.
+    fn transfer(&mut self, voucher: drover_trust::Voucher) {
+        if std::mem::replace(&mut self.moving, true) {
+            return;
+        }
+        let member = Arc::clone(&self.member);
+        let sender = self.sender.clone();
+        let asked = std::thread::Builder::new()
+            .name("transfer".into())
+            .spawn(move || {
+                let joined = transfer::join(&voucher, member.key());
+                // The driver is gone when the agent stops.
+                let _ = sender.send(Input::Joined(joined.map(Box::new)));
+            });
+        if let Err(error) = asked {
+            tracing::error!(%error, "cannot ask the new fleet");
+            self.moving = false;
+        }
+    }
+
+    fn stage(&self, manifest: &VerifiedManifest, envelope: &[u8]) -> Event {
         let digest = *manifest.digest();
         match self.library.stage(manifest, envelope) {
             Ok(()) => Event::Staged { digest },
@@ -483,7 +643,10 @@ impl Driver {
             outbox_records: self.library.journal.with(|j| j.len()),
             counters: self.machine.counters(),
             unsendable: self.outbox.unsendable(),
+            undecryptable: self.undecryptable,
         };
+        let now_s = self.machine.trusted_now_s(self.clock.now_ms());
+        self.library.trust.set_time(now_s);
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 }

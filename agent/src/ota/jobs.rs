@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 
 use drover_wire::message::{Digest, FailureCode};
 
-use super::library::Library;
+use super::library::{Claim, Library};
 use super::{Input, LoadFailure, ModelHost, Unloaded};
 
 /// One call of the host.
@@ -46,7 +46,7 @@ pub(super) fn start(
 fn perform(library: &Library, host: &dyn ModelHost, job: Job) -> Option<Input> {
     match job {
         Job::LoadCommitted(digest) => {
-            let read = library.read(&digest);
+            let read = library.read(&digest, Claim::Committed);
             let loaded = read.and_then(|b| host.load_committed(b).map_err(Unloaded::Failed));
             let (code, detail) = match loaded {
                 Ok(()) => return None,
@@ -63,7 +63,7 @@ fn perform(library: &Library, host: &dyn ModelHost, job: Job) -> Option<Input> {
             })
         }
         Job::LoadCandidate(digest) => {
-            let read = library.read(&digest);
+            let read = library.read(&digest, Claim::Candidate);
             let outcome = read.and_then(|b| host.load_candidate(b).map_err(Unloaded::Failed));
             Some(Input::Loaded { digest, outcome })
         }

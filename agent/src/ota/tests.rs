@@ -8,17 +8,23 @@ use drover_bundle::{
     Channel, DType, Decision, FileRole, GoldenCase, GoldenVectors, InputSpec, Manifest,
     Normalisation, OutputSpec, Requires, Scoring, Tensor, TensorSpec, Tolerance, Window, container,
 };
-use drover_trust::{AssignedBundle, Assignment, Domain, Envelope, Role, RoleKeys, Root, SecretKey};
+use drover_trust::fixture::{CREATED, Keys, key};
+use drover_trust::{AssignedBundle, Assignment, Catalog, DeviceId, Domain, Envelope, Listed};
 use drover_wire::chunk::Chunk;
+use drover_wire::enrol::Access;
 use drover_wire::message::{Ack, Addressed, Body, Down, Event, Phase, Record};
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::identity::Identity;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn key(n: u8) -> SecretKey {
-    SecretKey::from_seed(&[n; 32])
+/// A time when the fixture's root holds.
+const NOW: u64 = CREATED + 1000;
+
+fn keys() -> Keys {
+    Keys::new("test")
 }
 
 fn device() -> DeviceId {
@@ -26,23 +32,33 @@ fn device() -> DeviceId {
 }
 
 fn root() -> TrustedRoot {
-    let role = |role, n| RoleKeys {
-        role,
-        threshold: 1,
-        keys: vec![key(n).public()],
+    keys().trusted()
+}
+
+fn member() -> Arc<Membership> {
+    let access = Access {
+        broker_host: String::new(),
+        broker_port: 0,
+        certificate: Vec::new(),
+        expires_unix_s: 0,
+        renew_unix_s: 0,
+        authorities: Vec::new(),
     };
-    let root = Root {
-        version: 1,
+    let enrolment = Enrolment {
+        server: "https://fleet.local".into(),
         fleet: "test".into(),
-        created_unix_s: 0,
-        roles: vec![
-            role(Role::Root, 1),
-            role(Role::Release, 2),
-            role(Role::Fleet, 3),
-        ],
+        root: root().envelope().encode().unwrap(),
+        access,
+        time_floor_s: 0,
     };
-    let envelope = Envelope::signed(root.encode().unwrap(), Domain::Root, &key(1));
-    TrustedRoot::self_signed(envelope).unwrap()
+    let identity = Identity {
+        device: device(),
+        key: key(30),
+        root: root(),
+        enrolment,
+    };
+    // Nothing is written there in these tests.
+    Arc::new(Membership::new(Path::new("/nonexistent"), &identity))
 }
 
 struct Bundle {
@@ -111,7 +127,11 @@ fn bundle(counter: u64) -> Bundle {
         },
         tolerance: Tolerance::RangeFraction(0.1),
     };
-    let signed = Envelope::signed(manifest.encode().unwrap(), Domain::Manifest, &key(2));
+    let signed = Envelope::signed(
+        manifest.encode().unwrap(),
+        Domain::Manifest,
+        &keys().release,
+    );
     let verified = drover_bundle::VerifiedManifest::open(&signed, &root()).unwrap();
     Bundle {
         digest: *verified.digest(),
@@ -174,7 +194,8 @@ struct World {
     calls: Arc<Mutex<Vec<String>>>,
     permits: Arc<Semaphore>,
     bundles: Vec<Bundle>,
-    assignment: Option<Vec<u8>>,
+    /// Assignment and catalog.
+    desired: Option<(Vec<u8>, Vec<u8>)>,
     /// Every record that came, with its boot.
     stored: Vec<(u64, Record)>,
 }
@@ -189,8 +210,9 @@ impl World {
         });
         let recorder = prepared.recorder();
         let options = Options {
-            device: device(),
+            member: member(),
             root: root(),
+            built_unix_s: 0,
             platform: Platform {
                 agent_version: "0".into(),
                 arch: "arm".into(),
@@ -211,31 +233,52 @@ impl World {
             calls,
             permits: Arc::new(Semaphore::new(1000)),
             bundles: Vec::new(),
-            assignment: None,
+            desired: None,
             stored: Vec::new(),
         }
     }
 
     fn assign(&mut self, sequence: u64, bundle: Bundle) {
+        self.bundles.push(bundle);
+        let listed = |bundle: &Bundle| Listed {
+            name: bundle.manifest.name.clone(),
+            version: bundle.manifest.version.clone(),
+            digest: bundle.digest,
+            counter: bundle.manifest.counter,
+            epoch: bundle.manifest.epoch,
+            total_bytes: bundle.manifest.total_bytes(),
+        };
+        let releases: Vec<Listed> = self.bundles.iter().map(listed).collect();
+        let assigned = releases.last().map(|l| AssignedBundle {
+            name: l.name.clone(),
+            digest: l.digest,
+            counter: l.counter,
+            total_bytes: l.total_bytes,
+            epoch: l.epoch,
+        });
+        let catalog = Catalog {
+            fleet: "test".into(),
+            version: sequence,
+            issued_unix_s: NOW,
+            expires_unix_s: NOW + 1000,
+            releases,
+        };
         let assignment = Assignment {
             fleet: "test".into(),
             device: device(),
             sequence,
             nonce: [0; 16],
             rollout: String::new(),
-            bundles: vec![AssignedBundle {
-                name: bundle.manifest.name.clone(),
-                digest: bundle.digest,
-                counter: bundle.manifest.counter,
-                total_bytes: bundle.manifest.total_bytes(),
-            }],
-            issued_unix_s: 0,
-            expires_unix_s: 1_000_000,
+            bundles: assigned.into_iter().collect(),
+            issued_unix_s: NOW,
+            expires_unix_s: NOW + 1000,
+            catalog_version: sequence,
         };
         let payload = assignment.encode().unwrap();
-        let envelope = Envelope::signed(payload, Domain::Assignment, &key(3));
-        self.assignment = Some(envelope.encode().unwrap());
-        self.bundles.push(bundle);
+        let assignment = Envelope::signed(payload, Domain::Assignment, &keys().fleet);
+        let payload = catalog.encode().unwrap();
+        let catalog = Envelope::signed(payload, Domain::Catalog, &keys().catalog);
+        self.desired = Some((assignment.encode().unwrap(), catalog.encode().unwrap()));
     }
 
     fn input(&self, input: Input) {
@@ -245,11 +288,11 @@ impl World {
     fn say(&self, message: Down) {
         let addressed = Addressed {
             device: device().as_str().into(),
-            sent_unix_s: 1000,
+            sent_unix_s: NOW,
             message,
         };
         let payload = addressed.encode().unwrap();
-        let envelope = Envelope::signed(payload, Domain::Down, &key(3));
+        let envelope = Envelope::signed(payload, Domain::Down, &keys().fleet);
         self.input(Input::Message {
             bytes: envelope.encode().unwrap(),
             permit: Arc::clone(&self.permits).try_acquire_owned().unwrap(),
@@ -260,8 +303,11 @@ impl World {
         let find = |digest| self.bundles.iter().find(|b| b.digest == digest).unwrap();
         match message {
             Up::Hello(_) => {
-                if let Some(envelope) = self.assignment.clone() {
-                    self.say(Down::Assignment { envelope });
+                if let Some((assignment, catalog)) = self.desired.clone() {
+                    self.say(Down::Desired {
+                        assignment,
+                        catalog,
+                    });
                 }
             }
             Up::WantManifest { digest } => {
@@ -287,7 +333,7 @@ impl World {
                 let records = batch.records.into_iter();
                 self.stored.extend(records.map(|r| (batch.boot, r)));
             }
-            Up::State(_) => {}
+            Up::State(_) | Up::Trust(_) => {}
         }
     }
 
@@ -423,7 +469,7 @@ async fn after_a_restart_what_is_committed_runs_before_any_network() {
 async fn forged_messages_are_recorded_and_not_followed() {
     let mut world = World::start(Box::new(MemJournal::new(OutboxQuota::default())));
     world.input(Input::Connected);
-    let forged = Envelope::signed(vec![1, 2, 3], Domain::Down, &key(9));
+    let forged = Envelope::signed(vec![1, 2, 3], Domain::Down, &key(99));
     world.input(Input::Message {
         bytes: forged.encode().unwrap(),
         permit: Arc::clone(&world.permits).try_acquire_owned().unwrap(),

@@ -4,7 +4,10 @@
 
 use alloc::vec::Vec;
 
-use crate::limits::{MAX_CHUNK_BYTES, PROTOCOL_VERSION};
+use crate::limits::{MAX_CHUNK_BYTES, PROTOCOL_VERSION, SEAL_BYTES};
+
+/// An encrypted chunk is longer than its content.
+const LIMIT: usize = MAX_CHUNK_BYTES + SEAL_BYTES;
 
 /// A chunk as it came; its bytes are not to be used before their digest is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +32,7 @@ impl<'a> Chunk<'a> {
     pub fn decode(payload: &'a [u8]) -> Option<Self> {
         let (&version, rest) = payload.split_first()?;
         let (index, bytes) = rest.split_first_chunk::<4>()?;
-        let acceptable =
-            version == PROTOCOL_VERSION && !bytes.is_empty() && bytes.len() <= MAX_CHUNK_BYTES;
+        let acceptable = version == PROTOCOL_VERSION && !bytes.is_empty() && bytes.len() <= LIMIT;
         acceptable.then(|| Self {
             index: u32::from_le_bytes(*index),
             bytes,

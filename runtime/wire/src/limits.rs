@@ -7,6 +7,8 @@ pub const PROTOCOL_VERSION: u8 = 1;
 pub const MAX_PACKET_BYTES: usize = 256 * 1024;
 /// Largest chunk of a bundle, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 128 * 1024;
+/// What encryption adds to a chunk of a confidential bundle, in bytes.
+pub const SEAL_BYTES: usize = 16;
 /// Largest encoded message from a device, its signature not counted, in bytes.
 pub const MAX_UP_BYTES: usize = 192 * 1024;
 /// Largest encoded message to a device, its signature not counted, in bytes.
@@ -17,5 +19,5 @@ pub const MAX_BATCH_BYTES: usize = 48 * 1024;
 pub const MAX_BATCH_RECORDS: usize = 512;
 
 const _: () = assert!(MAX_BATCH_BYTES < MAX_UP_BYTES);
-const _: () = assert!(MAX_CHUNK_BYTES + 1024 < MAX_PACKET_BYTES);
+const _: () = assert!(MAX_CHUNK_BYTES + SEAL_BYTES + 1024 < MAX_PACKET_BYTES);
 const _: () = assert!(MAX_UP_BYTES + 4096 < MAX_PACKET_BYTES);

@@ -128,7 +128,11 @@ impl Spec {
         })
     }
 
-    fn parse(text: &str, folder: &Path) -> Result<Self, toml::de::Error> {
+    /// Parses the text of a spec that lies in `folder`.
+    ///
+    /// # Errors
+    /// What `toml` says is wrong, with its line.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, toml::de::Error> {
         let file: File = toml::from_str(text)?;
         Ok(Self {
             model: folder.join(file.model.file),

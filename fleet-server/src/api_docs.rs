@@ -18,6 +18,7 @@ use crate::http;
         http::mosquitto, http::revocation_list, http::certify_operator,
         http::create_tokens, http::enroll, http::devices, http::device, http::approve_device,
         http::revoke_device, http::renew_certificate,
+        http::transfer_device, http::roots, http::publish_root, http::catalog,
         http::publish_release, http::releases, http::release,
         http::create_rollout, http::rollouts, http::rollout,
         http::observations, http::observation_summary, http::data_stats, http::events, http::drift,

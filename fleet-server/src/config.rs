@@ -22,6 +22,8 @@ pub struct Config {
     /// Files with further keys of both roles, for roots to come: the newest root says which
     /// key signs.
     pub next_keys: Vec<PathBuf>,
+    /// File whose first line is the passphrase of the key files, if they have one.
+    pub passphrase_file: Option<PathBuf>,
     /// Life of a catalog, in seconds; a newer one is made after half of it.
     pub catalog_ttl_secs: u64,
     /// A device that has had no newer catalog for this long is marked, in seconds; by default
@@ -147,6 +149,7 @@ impl Default for Config {
             fleet_key: PathBuf::from("keys/fleet.key"),
             catalog_key: None,
             next_keys: Vec::new(),
+            passphrase_file: None,
             catalog_ttl_secs: 7 * 24 * 3600,
             stale_after_secs: None,
             http_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),

@@ -86,6 +86,15 @@ pub enum ServerError {
         /// What is wrong.
         source: drover_trust::TrustError,
     },
+    /// A key file needs a passphrase.
+    #[error(
+        "the key file {} has a passphrase; name the file that holds it (--passphrase-file)",
+        path.display()
+    )]
+    Sealed {
+        /// Where.
+        path: PathBuf,
+    },
     /// The root names no key of this server.
     #[error("this server cannot sign for the {role} role with {}: {why}", path.display())]
     RoleKey {

@@ -8,6 +8,7 @@ mod insight;
 mod operate;
 mod refusal;
 mod request;
+mod trust;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub(crate) use operate::{
     __path_broker, __path_certify_operator, __path_healthz, __path_metrics, __path_mosquitto,
     __path_revocation_list, __path_start_broker, __path_status, __path_stop_broker,
 };
+pub(crate) use trust::{__path_catalog, __path_publish_root, __path_roots, __path_transfer_device};
 
 /// All routes.
 pub(crate) fn router(core: Arc<Core>) -> Router {
@@ -48,6 +50,12 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/v1/devices/{device}", get(fleet::device))
         .route("/v1/devices/{device}/approve", post(fleet::approve_device))
         .route("/v1/devices/{device}/revoke", post(fleet::revoke_device))
+        .route(
+            "/v1/devices/{device}/transfer",
+            post(trust::transfer_device),
+        )
+        .route("/v1/roots", get(trust::roots).post(trust::publish_root))
+        .route("/v1/catalog", get(trust::catalog))
         .route(
             "/v1/releases",
             get(fleet::releases).post(fleet::publish_release),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use drover_trust::{
     AssignedBundle, Assignment, Catalog, DeviceId, Domain, Envelope, Role, SecretKey, TrustedRoot,
-    keyfile,
+    keyfile, sealed,
 };
 use drover_wire::message::{Addressed, Down};
 
@@ -44,19 +44,20 @@ impl Identity {
             .catalog_key
             .clone()
             .unwrap_or_else(|| fleet_key.with_file_name("catalog.key"));
+        let passphrase = config.passphrase_file.as_deref();
         let root = roots.newest();
         let refuse = |role, path: &Path, why| ServerError::RoleKey {
             role,
             path: path.to_path_buf(),
             why,
         };
-        let mut keys = vec![key("fleet key", fleet_key)?];
+        let mut keys = vec![key("fleet key", fleet_key, passphrase)?];
         // Without the role, naming the key's file would send people the wrong way.
         if root.root().role(Role::Catalog).is_some() {
-            keys.push(key("catalog key", &catalog_key)?);
+            keys.push(key("catalog key", &catalog_key, passphrase)?);
         }
         for path in &config.next_keys {
-            keys.push(key("key", path)?);
+            keys.push(key("key", path, passphrase)?);
         }
         let identity = Self {
             fleet: root.root().fleet.clone(),
@@ -173,9 +174,21 @@ impl Identity {
     }
 }
 
-fn key(what: &'static str, path: &Path) -> Result<(Role, SecretKey), ServerError> {
+fn key(
+    what: &'static str,
+    path: &Path,
+    passphrase: Option<&Path>,
+) -> Result<(Role, SecretKey), ServerError> {
     let text = String::from_utf8(read(path, what)?).unwrap_or_default();
-    keyfile::parse(&text).map_err(|source| ServerError::KeyContent {
+    let opened = match (sealed::is_sealed(&text), passphrase) {
+        (false, _) => keyfile::parse(&text),
+        (true, Some(passphrase)) => {
+            let words = String::from_utf8(read(passphrase, "passphrase")?).unwrap_or_default();
+            sealed::open(&text, words.lines().next().unwrap_or_default())
+        }
+        (true, None) => return Err(ServerError::Sealed { path: path.into() }),
+    };
+    opened.map_err(|source| ServerError::KeyContent {
         what,
         path: path.to_path_buf(),
         source,

@@ -23,7 +23,7 @@ use crate::rate::Rate;
 use crate::rollout::{progress_of, status_of};
 use crate::state::Core;
 use crate::store::{Counted, NewEvent, StoredState, Upload};
-use crate::{ServerError, certificate, clock};
+use crate::{ServerError, certificate, clock, confidential};
 
 /// Messages that are handled together at most.
 const GROUP: usize = 64;
@@ -326,6 +326,12 @@ async fn on_want_manifest(
     digest: [u8; 32],
 ) -> Result<(), ServerError> {
     let message = match core.store.release(&digest).await? {
+        Some(release)
+            if release.summary.confidential
+                && !confidential::send_key(core, device, digest).await? =>
+        {
+            Down::Unknown { digest }
+        }
         Some(release) => Down::Manifest {
             digest,
             envelope: release.envelope,

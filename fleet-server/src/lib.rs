@@ -9,6 +9,7 @@ mod broker;
 mod catalog;
 mod certificate;
 mod clock;
+mod confidential;
 mod config;
 mod data_dir;
 mod dispatch;
@@ -31,6 +32,7 @@ mod server;
 mod state;
 mod store;
 mod tls;
+mod transfer;
 
 pub use api_docs::openapi_json;
 pub use config::{BrokerConfig, ClientFiles, Config};

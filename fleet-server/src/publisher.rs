@@ -17,12 +17,13 @@ use drover_wire::topic;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::clock;
+use crate::confidential::Cipher;
 use crate::data_dir::DataDir;
 use crate::link::Link;
 use crate::metrics::Metrics;
 use crate::state::Core;
 use crate::store::{ReleaseRow, Store};
+use crate::{ServerError, clock};
 
 /// Requests that wait for one bundle at most; devices repeat theirs.
 const QUEUE: usize = 1024;
@@ -91,6 +92,7 @@ impl Publishers {
 
 struct Task {
     release: ReleaseRow,
+    cipher: Option<Arc<Cipher>>,
     data: Arc<DataDir>,
     store: Store,
     link: Link,
@@ -108,6 +110,7 @@ impl Task {
         Self {
             schedule: Schedule::new(release.summary.chunks),
             release,
+            cipher: None,
             data: core.data.clone(),
             store: core.store.clone(),
             link: core.link.clone(),
@@ -159,11 +162,25 @@ impl Task {
     async fn publish(&mut self, index: u32) -> bool {
         let (offset, len) = self.place(index);
         let (data, digest) = (self.data.clone(), self.release.digest);
-        let read =
-            tokio::task::spawn_blocking(move || data.read_bundle(&digest, offset, len)).await;
+        let (confidential, cipher) = (self.release.summary.confidential, self.cipher.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let chunk = data.read_bundle(&digest, offset, len)?;
+            if !confidential {
+                return Ok((chunk, None));
+            }
+            let cipher = match cipher {
+                Some(cipher) => cipher,
+                None => Arc::new(Cipher::of(&data, digest)?),
+            };
+            Ok((cipher.seal(index, chunk)?, Some(cipher)))
+        })
+        .await;
         let bytes = match read {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) => {
+            Ok(Ok((bytes, cipher))) => {
+                self.cipher = cipher;
+                bytes
+            }
+            Ok(Err::<_, ServerError>(error)) => {
                 tracing::error!(%error, "a published bundle cannot be read");
                 return false;
             }

@@ -8,16 +8,20 @@ use drover_api::{Release, ReleaseFile};
 use drover_bundle::manifest::{FileRole, Manifest};
 use drover_bundle::{BundleError, Container};
 
-use crate::clock;
 use crate::http::Refusal;
 use crate::state::Core;
 use crate::store::{Published, ReleaseRow};
+use crate::{clock, random};
 
 /// Shortest abbreviation of a digest.
 const MIN_DIGEST_DIGITS: usize = 8;
 
-/// Verifies and stores a container.
-pub(crate) async fn publish(core: &Core, bytes: Vec<u8>) -> Result<Release, Refusal> {
+/// Verifies and stores a container, with a key for its chunks when it is confidential.
+pub(crate) async fn publish(
+    core: &Core,
+    bytes: Vec<u8>,
+    confidential: bool,
+) -> Result<Release, Refusal> {
     let refused = |e: BundleError| Refusal::refused(with_cause(&e));
     let container = Container::decode(&bytes).map_err(refused)?;
     let verified = container.verify(&core.identity.root()).map_err(refused)?;
@@ -26,19 +30,30 @@ pub(crate) async fn publish(core: &Core, bytes: Vec<u8>) -> Result<Release, Refu
         .envelope
         .encode()
         .map_err(|_| Refusal::internal())?;
-    let row = ReleaseRow {
+    let mut row = ReleaseRow {
         digest: *verified.digest(),
         summary: summary(manifest, verified.digest()),
         payload_offset: (bytes.len() - container.payload.len()) as u64,
         chunk_bytes: manifest.chunking.chunk_bytes,
         envelope,
     };
+    row.summary.confidential = confidential;
     // Asked before the file is stored, and again in the transaction that adds the row.
     if let Some(answer) = answer(core, &row, core.store.check_release(&row.summary).await?).await? {
         return Ok(answer);
     }
     let (data, digest) = (core.data.clone(), row.digest);
-    let stored = tokio::task::spawn_blocking(move || data.store_bundle(&digest, &bytes)).await;
+    let key = match confidential {
+        true => Some(random::bytes()?),
+        false => None,
+    };
+    let stored = tokio::task::spawn_blocking(move || {
+        if let Some(key) = key {
+            data.store_content_key(&digest, &key)?;
+        }
+        data.store_bundle(&digest, &bytes)
+    })
+    .await;
     stored.map_err(|_| Refusal::internal())??;
     let published = core.store.add_release(&row).await?;
     if let Some(answer) = answer(core, &row, published).await? {
@@ -63,7 +78,19 @@ async fn answer(
         Published::New => Ok(None),
         Published::Same => {
             let known = core.store.release(&row.digest).await?;
-            Ok(Some(known.ok_or_else(Refusal::internal)?.summary))
+            let known = known.ok_or_else(Refusal::internal)?.summary;
+            if known.confidential != row.summary.confidential {
+                return Err(Refusal::conflict(format!(
+                    "{} {} is published already, and {}; build it again with a higher counter",
+                    known.name,
+                    known.version,
+                    match known.confidential {
+                        true => "confidential",
+                        false => "not confidential",
+                    }
+                )));
+            }
+            Ok(Some(known))
         }
         Published::Behind { counter, version } => Err(Refusal::conflict(format!(
             "{} {version} with counter {counter} is published already; counters only grow, so \

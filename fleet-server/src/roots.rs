@@ -119,6 +119,10 @@ impl Roots {
     /// Stores the next root, which has been checked, and takes it up.
     pub(crate) fn add(&self, next: TrustedRoot) -> Result<(), ServerError> {
         let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
+        if next.root().version <= chain.newest.root().version {
+            // Somebody else has published it in the meantime.
+            return Ok(());
+        }
         store(&self.data, &next)?;
         let before = std::mem::replace(&mut chain.newest, Arc::new(next));
         chain.older.push(before);

@@ -10,9 +10,11 @@ use axum::response::{IntoResponse, Response};
 use drover_api::{
     CreateRollout, CreateTokens, Device, ErrorBody, List, Release, RevokeDevice, Rollout, Token,
 };
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::Refusal;
-use super::request::{Parsed, read};
+use super::request::{Parameters, Parsed, read};
 use crate::state::Core;
 use crate::tls::Peer;
 use crate::{certificate, enrol, release, rollout};
@@ -113,17 +115,30 @@ pub(crate) async fn revoke_device(
     find_device(&core, &found.id).await.map(Json)
 }
 
+/// How a bundle is published.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PublishQuery {
+    /// Whether its content travels encrypted, for the fleet's devices alone.
+    #[serde(default)]
+    confidential: bool,
+}
+
 /// Publishes a bundle: the bytes of its container file.
-#[utoipa::path(post, path = "/v1/releases", tag = "releases",
+#[utoipa::path(post, path = "/v1/releases", tag = "releases", params(PublishQuery),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = Release), (status = 409, body = ErrorBody),
         (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(crate) async fn publish_release(
     State(core): State<Arc<Core>>,
+    Parameters(query): Parameters<PublishQuery>,
     body: Body,
 ) -> Result<Json<Release>, Refusal> {
     let bytes = read(body, core.config.max_release_bytes).await?;
-    release::publish(&core, bytes.into()).await.map(Json)
+    release::publish(&core, bytes.into(), query.confidential)
+        .await
+        .map(Json)
 }
 
 /// All releases, newest first.
@@ -193,7 +208,7 @@ pub(crate) async fn rollout(
 }
 
 /// A device by identity or name; a name that several devices have means none of them.
-async fn find_device(core: &Core, wanted: &str) -> Result<Device, Refusal> {
+pub(super) async fn find_device(core: &Core, wanted: &str) -> Result<Device, Refusal> {
     let mut devices = core.store.devices().await?;
     if let Some(at) = devices.iter().position(|d| d.id == wanted) {
         return Ok(devices.swap_remove(at));

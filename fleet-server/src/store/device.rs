@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use drover_api::{ApprovalRule, Device, Phase, Running};
 use drover_trust::PublicKey;
+use drover_trust::mutation::{Check, is_disabled};
 use drover_wire::message::Hello;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
@@ -142,7 +143,9 @@ impl Store {
             .fetch_one(&mut *transaction)
             .await?;
         match user {
-            Some(user) if user != device.id => return Ok(ClaimOutcome::Taken { by: user }),
+            Some(user) if user != device.id && !is_disabled(Check::Claim) => {
+                return Ok(ClaimOutcome::Taken { by: user });
+            }
             Some(_) => {}
             None if claim.expires_unix_s < device.now_unix_s => return Ok(ClaimOutcome::Expired),
             None => {}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{broker, bundle, data, device, drift, event, keys, release, rollout, serve};
+use crate::{attack, broker, bundle, data, device, drift, event, keys, release, rollout, serve};
 
 /// Puts quantised models on fleets of boards and keeps them right.
 #[derive(Debug, Parser)]
@@ -99,6 +99,8 @@ pub(crate) enum Command {
     /// See what devices have sent
     #[command(subcommand)]
     Data(data::Data),
+    /// Play every attack of the attack table against a real agent and server in a sandbox
+    AttackSuite(attack::AttackSuite),
     /// Print the OpenAPI description of the server's REST interface
     Openapi,
     /// Print a completion script for a shell

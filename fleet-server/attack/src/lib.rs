@@ -1,0 +1,92 @@
+//! Plays the attacks that Drover must withstand, against a real agent and a real server.
+//!
+//! Each row of the attack table gets a server and a device of its own in a sandbox folder, and
+//! an attacker who owns the broker between them and as many keys as the row grants. After each
+//! attack the device must still serve its model, its disk must hold what it held, the named
+//! security event must have been raised, and the next honest update must be accepted.
+//!
+//! The agent is a program, never a library of this crate: server and agent do not meet.
+
+mod artifact;
+mod attacker;
+mod broker;
+mod clock;
+mod device;
+mod error;
+mod http;
+mod keys;
+mod lab;
+mod onnx;
+mod process;
+mod report;
+mod row;
+mod server;
+mod suite;
+
+use std::path::PathBuf;
+
+pub use error::AttackError;
+pub use report::{Outcome, Report};
+
+use suite::Suite;
+
+/// What to play, and with which programs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Rows, as in `A1`; none means all.
+    pub rows: Vec<String>,
+    /// The `drover` program, whose server is attacked.
+    pub drover: PathBuf,
+    /// The `drover-agent` program.
+    pub agent: PathBuf,
+    /// Folder for the sandbox; a temporary one by default. Keep its path short: Unix sockets
+    /// lie in it.
+    pub folder: Option<PathBuf>,
+    /// Whether the sandbox stays for a look at its logs.
+    pub keep: bool,
+}
+
+/// Plays the rows one after the other; `tell` hears of each when it is over.
+///
+/// # Errors
+/// [`AttackError`] when the sandbox cannot be prepared. What a row finds is in the report.
+pub fn run(options: &Options, mut tell: impl FnMut(&Outcome)) -> Result<Report, AttackError> {
+    let rows = row::chosen(&options.rows)?;
+    let temporary = match options.folder {
+        Some(_) => None,
+        None => Some(error::io(
+            || "make a temporary folder".into(),
+            tempfile::Builder::new().prefix("drover-attack-").tempdir(),
+        )?),
+    };
+    let folder = match (&options.folder, &temporary) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(temporary)) => temporary.path().to_owned(),
+        (None, None) => PathBuf::new(),
+    };
+    let suite = Suite::prepare(&options.drover, &options.agent, &folder)?;
+    let mut outcomes = Vec::new();
+    for row in rows {
+        let began = clock::monotonic();
+        let result = (row.play)(&suite);
+        let outcome = Outcome {
+            row: row.id,
+            attack: row.attack,
+            defence: row.defence,
+            passed: result.is_ok(),
+            finding: result.err().map_or(String::new(), |e| error::chain(&e)),
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        tell(&outcome);
+        if outcome.passed && !options.keep {
+            suite.clear(row.id);
+        }
+        outcomes.push(outcome);
+    }
+    if options.keep
+        && let Some(temporary) = temporary
+    {
+        let _ = temporary.keep();
+    }
+    Ok(Report { outcomes })
+}

@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hostile;
+mod pace;
 mod power_cut;
 mod random;
+mod refused;
+mod trust;
 mod world;

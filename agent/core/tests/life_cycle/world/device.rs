@@ -113,6 +113,7 @@ fn machine(disk: &Disk, root: &TrustedRoot, boot: u64, now_ms: u64) -> Machine {
 
 impl Device {
     pub(crate) fn new() -> Self {
+        super::switch_off();
         let disk = Disk::default();
         let root = trusted_root();
         let mut device = Self {
@@ -333,7 +334,13 @@ impl Device {
         let durable = bytes.map(|b| Durable::decode(b).unwrap());
         let durable = durable.unwrap_or_default();
         let seen = &self.seen;
-        let (before, after) = (root_of(seen), root_of(&durable));
+        if *seen == durable {
+            return;
+        }
+        let (before, after) = match seen.root == durable.root {
+            true => (None, None),
+            false => (root_of(seen), root_of(&durable)),
+        };
         let version = |root: &Option<TrustedRoot>| root.as_ref().map_or(0, |r| r.root().version);
         assert!(version(&after) >= version(&before), "root went back");
         let restarts = before.zip(after).is_some_and(|(before, after)| {
@@ -354,6 +361,11 @@ impl Device {
             assert!(active.epoch >= durable.epoch_floor, "active below floor");
         }
         self.seen = durable;
+    }
+
+    /// What was counted for one fleet says nothing about another.
+    pub(crate) fn forget_seen(&mut self) {
+        self.seen = Durable::default();
     }
 
     /// A message on the device's topic.

@@ -68,12 +68,26 @@ impl Bundle {
         Self::altered(counter, signers, |_| {})
     }
 
+    /// With a model of this many bytes.
+    pub(crate) fn sized(counter: u64, signers: &[u8], model_bytes: u32) -> Self {
+        Self::build(counter, signers, model_bytes, |_| {})
+    }
+
     pub(crate) fn altered(counter: u64, signers: &[u8], alter: impl FnOnce(&mut Manifest)) -> Self {
+        Self::build(counter, signers, 40, alter)
+    }
+
+    fn build(
+        counter: u64,
+        signers: &[u8],
+        model_bytes: u32,
+        alter: impl FnOnce(&mut Manifest),
+    ) -> Self {
         let (files, mut chunking, payload) = container::pack(vec![
             (
                 "model.onnx".into(),
                 FileRole::Model,
-                (0..40).map(|n| n ^ counter as u8).collect(),
+                (0..model_bytes).map(|n| n as u8 ^ counter as u8).collect(),
             ),
             ("golden.bin".into(), FileRole::Golden, vec![8; 10]),
         ]);

@@ -1,13 +1,13 @@
 //! The honest server and its broker, and the conversation with a device.
 
 use drover_agent_core::Event;
-use drover_trust::{AssignedBundle, Envelope};
+use drover_trust::{AssignedBundle, Envelope, Root};
 use drover_wire::message::{Digest, Down, Phase, RootChain, Up};
 
 use super::device::{Cut, Device};
 use super::fixture::{
     Bundle, CATALOG_KEY, DAY_S, FLEET_KEY, assignment, assignment_bytes, catalog, catalog_bytes,
-    device_id, down,
+    device_id, down, root_envelope, root_metadata,
 };
 
 /// An honest server and broker.
@@ -22,6 +22,8 @@ pub(crate) struct Server {
     pub(crate) now_s: u64,
     pub(crate) fleet_key: u8,
     pub(crate) catalog_key: u8,
+    /// What the newest root says.
+    pub(crate) root: Root,
     /// Successors of root 1.
     pub(crate) roots: Vec<Envelope>,
 }
@@ -36,6 +38,7 @@ impl Default for Server {
             now_s: 2000,
             fleet_key: FLEET_KEY,
             catalog_key: CATALOG_KEY,
+            root: root_metadata(),
             roots: Vec::new(),
         }
     }
@@ -89,6 +92,14 @@ impl Server {
     pub(crate) fn message(&self, message: Down) -> Mail {
         let id = device_id();
         Mail::Message(down(message, id.as_str(), self.now_s, self.fleet_key))
+    }
+
+    /// A new root follows the newest.
+    pub(crate) fn rotate(&mut self, signers: &[u8], alter: impl FnOnce(&mut Root)) {
+        self.root.version += 1;
+        self.root.created_unix_s = self.now_s;
+        alter(&mut self.root);
+        self.roots.push(root_envelope(&self.root, signers));
     }
 
     /// Every root that follows root 1.

@@ -97,6 +97,9 @@ pub fn open(text: &str, passphrase: &str) -> Result<(Role, SecretKey), TrustErro
         return Err(BAD);
     }
     let info = EncryptedPrivateKeyInfoOwned::try_from(document.as_bytes()).map_err(|_| BAD)?;
+    if !info.encryption_algorithm.pbes2().is_some_and(is_affordable) {
+        return Err(BAD);
+    }
     let der = info
         .decrypt(passphrase)
         .map_err(|_| TrustError::Passphrase)?;
@@ -107,6 +110,14 @@ pub fn open(text: &str, passphrase: &str) -> Result<(Role, SecretKey), TrustErro
         return Err(BAD);
     }
     Ok((role, key))
+}
+
+/// Whether opening takes no more than what [`seal`] writes. The file says how much work and
+/// memory that is, and one from elsewhere must not take all there is.
+fn is_affordable(parameters: &Parameters) -> bool {
+    parameters.kdf.scrypt().is_some_and(|scrypt| {
+        scrypt.cost_parameter <= 1 << 17 && scrypt.block_size <= 8 && scrypt.parallelization <= 1
+    })
 }
 
 #[cfg(test)]
@@ -134,6 +145,32 @@ mod tests {
         );
         let seed = data_encoding::HEXLOWER.encode(&[5; 32]);
         assert!(!text.contains(&seed));
+    }
+
+    #[test]
+    fn a_file_that_asks_for_all_memory_is_refused_at_once() {
+        let text = sealed();
+        let (_, pem) = text.split_once("-----BEGIN").unwrap();
+        let (_, document) = SecretDocument::from_pem(&format!("-----BEGIN{pem}")).unwrap();
+        let info = EncryptedPrivateKeyInfoOwned::try_from(document.as_bytes()).unwrap();
+        let mut parameters = info.encryption_algorithm.pbes2().unwrap().clone();
+        assert!(is_affordable(&parameters));
+        let pkcs8::pkcs5::pbes2::Kdf::Scrypt(scrypt) = &mut parameters.kdf else {
+            panic!("sealed by another function");
+        };
+        scrypt.cost_parameter = 1 << 40;
+        let hostile = EncryptedPrivateKeyInfoOwned {
+            encryption_algorithm: parameters.into(),
+            encrypted_data: info.encrypted_data.clone(),
+        };
+        let document: SecretDocument = hostile.try_into().unwrap();
+        let pem = document.to_pem(LABEL, LineEnding::LF).unwrap();
+        let (head, _) = text.split_once("-----BEGIN").unwrap();
+        let hostile = format!("{head}{}", *pem);
+        assert_eq!(
+            open(&hostile, "correct horse").unwrap_err(),
+            TrustError::Parse("key file")
+        );
     }
 
     #[test]

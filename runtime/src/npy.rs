@@ -87,8 +87,16 @@ pub fn read(path: &Path) -> Result<Tensor, NpyError> {
             path: path.to_owned(),
         });
     }
+    parse(path, &bytes)
+}
+
+/// Reads the bytes of the `.npy` file at `path`.
+///
+/// # Errors
+/// [`NpyError`], naming the file.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<Tensor, NpyError> {
     // The library multiplies the sizes of a header without a check.
-    guarded(|| decode(path, &bytes)).unwrap_or_else(|message| Err(malformed(path, message)))
+    guarded(|| decode(path, bytes)).unwrap_or_else(|message| Err(malformed(path, message)))
 }
 
 /// Writes `tensor` as a `.npy` file, over what was there. A power cut leaves a part of the

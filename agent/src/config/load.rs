@@ -64,7 +64,16 @@ impl Config {
     fn read(path: &Path) -> Result<Self, AgentError> {
         let text = std::fs::read_to_string(path)
             .map_err(AgentError::file("read the settings file", path))?;
-        toml::from_str(&text).map_err(|error| {
+        Self::parse(&text, path)
+    }
+
+    /// Reads the text of the settings file at `path`; whether the values fit each other is
+    /// not looked at.
+    ///
+    /// # Errors
+    /// [`AgentError::Config`], which names the line.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, AgentError> {
+        toml::from_str(text).map_err(|error| {
             let line = error
                 .span()
                 .and_then(|span| text.get(..span.start))

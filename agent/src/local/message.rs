@@ -93,6 +93,24 @@ pub struct Observed {
     pub outputs: Vec<f32>,
 }
 
+impl Request {
+    /// Reads a line: a request, or a row alone for `push`.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the application.
+    pub fn parse(line: &[u8]) -> Result<Self, String> {
+        let parsed = serde_json::from_slice(line).and_then(|mut value: serde_json::Value| {
+            if let Some(object) = value.as_object_mut()
+                && object.contains_key("row")
+            {
+                object.entry("op").or_insert_with(|| "push".into());
+            }
+            serde_json::from_value(value)
+        });
+        parsed.map_err(|error| format!("{error}; ops are subscribe, status and push"))
+    }
+}
+
 impl Answer {
     /// The line, its end included.
     pub fn to_line(&self) -> String {

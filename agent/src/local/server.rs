@@ -141,25 +141,12 @@ async fn read_requests(read: OwnedReadHalf, requests: mpsc::Sender<Result<Reques
         let request = if too_long {
             Err(format!("a line is longer than {LINE_MAX} bytes"))
         } else {
-            parse(&line)
+            Request::parse(&line)
         };
         if requests.send(request).await.is_err() {
             return;
         }
     }
-}
-
-/// A request, or a row alone for `push`.
-fn parse(line: &[u8]) -> Result<Request, String> {
-    let parsed = serde_json::from_slice(line).and_then(|mut value: serde_json::Value| {
-        if let Some(object) = value.as_object_mut()
-            && object.contains_key("row")
-        {
-            object.entry("op").or_insert_with(|| "push".into());
-        }
-        serde_json::from_value(value)
-    });
-    parsed.map_err(|error| format!("{error}; ops are subscribe, status and push"))
 }
 
 async fn answer_requests(

@@ -9,8 +9,9 @@ use crate::http;
 #[openapi(
     info(
         title = "Drover fleet server",
-        description = "Operators use everything under /v1 and /metrics with their bearer token; \
-            devices enrol at /v1/enroll and speak MQTT from then on."
+        description = "Operators use everything under /v1 and /metrics with a bearer token or a \
+            client certificate, as far as their role goes; what they change is in the audit \
+            log, with the reason that the header x-drover-reason gives; devices enrol at /v1/enroll and speak MQTT from then on."
     ),
     paths(
         http::healthz, http::status, http::metrics,
@@ -20,8 +21,13 @@ use crate::http;
         http::revoke_device, http::renew_certificate,
         http::transfer_device, http::roots, http::publish_root, http::catalog,
         http::publish_release, http::releases, http::release,
-        http::create_rollout, http::rollouts, http::rollout,
+        http::create_rollout, http::rollouts, http::rollout, http::approve_rollout,
         http::observations, http::observation_summary, http::data_stats, http::events, http::drift,
+        http::login, http::start_oidc, http::finish_oidc, http::logout, http::who_am_i,
+        http::operators, http::add_operator, http::disable_operator, http::enable_operator,
+        http::set_operator_role, http::set_operator_password,
+        http::api_tokens, http::create_api_token, http::revoke_api_token,
+        http::audit, http::audit_head,
     ),
     modifiers(&OperatorToken),
     security(("operator" = []))

@@ -11,8 +11,10 @@ use std::time::Duration;
 use drover_api::{CertifyOperator, OperatorCertificate, Severity};
 use drover_trust::{DeviceId, Domain, Envelope, PublicKey};
 use drover_wire::enrol::{Access, CertificateGrant, CertificateReply, CertificateRequest};
+use serde_json::json;
 
 use crate::http::Refusal;
+use crate::operator::{Actor, CERTIFICATE_PREFIX};
 use crate::rate::Rate;
 use crate::state::Core;
 use crate::store::{Admission, Kind, NewEvent};
@@ -120,17 +122,24 @@ pub(crate) async fn renew(core: &Core, body: &[u8]) -> Result<Vec<u8>, Refusal> 
 }
 
 /// Takes a device's certificates back for ever and ends its connection.
-pub(crate) async fn revoke(core: &Core, device: &str, reason: &str) -> Result<(), Refusal> {
+pub(crate) async fn revoke(
+    core: &Core,
+    actor: &Actor,
+    device: &str,
+    reason: &str,
+) -> Result<(), Refusal> {
     let is_text = !reason.trim().is_empty() && !reason.chars().any(char::is_control);
     if !is_text || reason.len() > MAX_REASON_BYTES {
         return Err(Refusal::bad(format!(
             "reason: say why, in at most {MAX_REASON_BYTES} bytes without control characters"
         )));
     }
+    let entry = actor.entry("device.revoke", device);
+    let entry = entry.with(&json!({ "reason": reason }));
     core.store
-        .revoke_device(device, reason, clock::unix_s())
+        .revoke_device(device, reason, clock::unix_s(), &entry)
         .await?;
-    let detail = format!("revoked by an operator: {reason}");
+    let detail = format!("revoked by {}: {reason}", actor.who.account);
     let event = NewEvent::of(device, Severity::Security, "revoked", detail);
     core.store.add_event(&event).await?;
     // The list is written before the session ends, so that the device does not get back in
@@ -144,19 +153,21 @@ pub(crate) async fn revoke(core: &Core, device: &str, reason: &str) -> Result<()
 /// Certifies an operator's own key.
 pub(crate) async fn certify_operator(
     core: &Core,
+    actor: &Actor,
     request: &CertifyOperator,
 ) -> Result<OperatorCertificate, Refusal> {
-    let is_name = !request.name.is_empty()
-        && request.name.len() <= 64
-        && request.name.bytes().all(|b| b.is_ascii_graphic());
-    if !is_name {
-        return Err(Refusal::bad("name: 1 to 64 letters, digits and signs"));
+    // The role is asked of the account whenever the certificate is shown.
+    if core.store.operator(&request.name).await?.is_none() {
+        return Err(Refusal::not_found(format!(
+            "no account is {:?}; make it with `drover operator add`",
+            request.name
+        )));
     }
     let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(request.public_key.as_bytes());
     let key = bytes.ok().and_then(|bytes| bytes.try_into().ok());
     let key = key.map(PublicKey).filter(|key| key.check().is_ok());
     let key = key.ok_or_else(|| Refusal::bad("public_key: 64 digits of an ed25519 key"))?;
-    let subject = format!("operator:{}", request.name);
+    let subject = format!("{CERTIFICATE_PREFIX}{}", request.name);
     let issued = core.authority.issue(&Issue {
         kind: Kind::Operator,
         subject: &subject,
@@ -165,7 +176,12 @@ pub(crate) async fn certify_operator(
         now_unix_s: clock::unix_s(),
         life_secs: LIFE_SECS,
     })?;
-    core.store.add_certificate(&issued.row).await?;
+    let entry = actor.entry("operator.certificate", request.name.clone());
+    let entry = entry.with(&json!({
+        "expires_unix_s": issued.row.not_after_unix_s,
+        "public_key": request.public_key,
+    }));
+    core.store.add_certificate_for(&issued.row, &entry).await?;
     Ok(OperatorCertificate {
         certificate: issued.pem,
         expires_unix_s: issued.row.not_after_unix_s,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ServerError;
+use crate::{OidcConfig, ServerError};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,14 @@ pub struct Config {
     pub plan_interval_ms: u64,
     /// Largest bundle that can be published, in bytes.
     pub max_release_bytes: u64,
+    /// Whether every rollout waits until a second person approves it.
+    pub require_approval: bool,
+    /// Share of the fleet that the first stage of a rollout may have, from above 0 to 1.
+    pub max_unstaged_share: f64,
+    /// So many devices the first stage may always have.
+    pub free_unstaged_devices: u32,
+    /// Where operators can log in, apart from here.
+    pub oidc: Option<OidcConfig>,
 }
 
 /// Which broker the server uses.
@@ -168,6 +176,10 @@ impl Default for Config {
             chunk_repeat_ms: 2000,
             plan_interval_ms: 1000,
             max_release_bytes: 520 * 1024 * 1024,
+            require_approval: false,
+            max_unstaged_share: 0.2,
+            free_unstaged_devices: 20,
+            oidc: None,
         }
     }
 }
@@ -200,7 +212,10 @@ impl Config {
                 "use at least 1",
             );
         }
-        Ok(())
+        if !(self.max_unstaged_share > 0.0 && self.max_unstaged_share <= 1.0) {
+            return refuse("max_unstaged_share", "use a share above 0, at most 1");
+        }
+        self.oidc.as_ref().map_or(Ok(()), OidcConfig::check)
     }
 }
 

@@ -11,9 +11,11 @@ use drover_api::{Approval, CreateTokens, Severity, Token};
 use drover_trust::{DeviceId, Domain, Envelope, PublicKey};
 use drover_wire::enrol::{EnrolReply, EnrolRequest, MAX_LABELS, MAX_TEXT_BYTES};
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::http::Refusal;
+use crate::operator::Actor;
 use crate::state::Core;
 use crate::store::{Admission, Claim, ClaimOutcome, NewDevice, NewEvent};
 use crate::{ServerError, certificate, clock, random};
@@ -26,6 +28,7 @@ const MAX_TTL_SECS: u64 = 366 * 24 * 3600;
 /// Makes claim tokens.
 pub(crate) async fn create_tokens(
     core: &Core,
+    actor: &Actor,
     request: &CreateTokens,
 ) -> Result<Vec<Token>, Refusal> {
     if !(1..=MAX_TOKENS).contains(&request.count) {
@@ -69,7 +72,14 @@ pub(crate) async fn create_tokens(
             labels: request.labels.clone(),
         });
     }
-    core.store.add_claims(&claims).await?;
+    let ids: Vec<&str> = claims.iter().map(|c| c.id.as_str()).collect();
+    let entry = actor.entry("claim.create", ids.join(" "));
+    let entry = entry.with(&json!({
+        "approval": request.approval,
+        "expires_unix_s": expires_unix_s,
+        "labels": request.labels,
+    }));
+    core.store.add_claims(&claims, &entry).await?;
     Ok(tokens)
 }
 
@@ -173,9 +183,10 @@ fn is_approved(claim: &Claim, request: &EnrolRequest) -> bool {
 }
 
 /// Lets a waiting device take part.
-pub(crate) async fn approve(core: &Core, device: &str) -> Result<(), ServerError> {
-    if core.store.approve(device).await? {
-        let detail = "approved by an operator".to_owned();
+pub(crate) async fn approve(core: &Core, actor: &Actor, device: &str) -> Result<(), ServerError> {
+    let entry = actor.entry("device.approve", device);
+    if core.store.approve(device, &entry).await? {
+        let detail = format!("approved by {}", actor.who.account);
         let event = NewEvent::of(device, Severity::Info, "approved", detail);
         core.store.add_event(&event).await?;
         core.replan.notify_one();

@@ -86,6 +86,14 @@ pub enum ServerError {
         /// What is wrong.
         source: drover_trust::TrustError,
     },
+    /// A file of the OpenID Connect client cannot be read.
+    #[error("oidc: file {} cannot be read", path.display())]
+    OidcFile {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// A key file needs a passphrase.
     #[error(
         "the key file {} has a passphrase; name the file that holds it (--passphrase-file)",

@@ -5,6 +5,7 @@
 //! what has been committed is acknowledged, and whoever misses a message gets it again.
 
 mod api_docs;
+mod audit;
 mod broker;
 mod catalog;
 mod certificate;
@@ -22,6 +23,7 @@ mod ingest;
 mod link;
 mod metrics;
 mod mosquitto;
+mod operator;
 mod publisher;
 mod random;
 mod rate;
@@ -37,4 +39,5 @@ mod transfer;
 pub use api_docs::openapi_json;
 pub use config::{BrokerConfig, ClientFiles, Config};
 pub use error::ServerError;
+pub use operator::OidcConfig;
 pub use server::{Server, start};

@@ -10,6 +10,7 @@ use drover_wire::limits::MAX_PACKET_BYTES;
 use drover_wire::topic;
 
 use crate::http::Refusal;
+use crate::operator::Actor;
 use crate::state::Core;
 use crate::store::Kind;
 use crate::tls::{Issue, SERVER_SUBJECT, ed25519_pem};
@@ -25,6 +26,7 @@ const MAX_NAMES: usize = 16;
 /// Makes the files, with a new key and certificate for the broker.
 pub(crate) async fn files(
     core: &Core,
+    actor: &Actor,
     request: &MosquittoRequest,
 ) -> Result<Vec<ConfigFile>, Refusal> {
     let is_name = |name: &String| {
@@ -57,7 +59,8 @@ pub(crate) async fn files(
         now_unix_s: clock::unix_s(),
         life_secs: BROKER_LIFE_SECS,
     })?;
-    core.store.add_certificate(&issued.row).await?;
+    let entry = actor.entry("broker.certificate", request.names.join(" "));
+    core.store.add_certificate_for(&issued.row, &entry).await?;
     let file = |name: &str, content: String| ConfigFile {
         name: name.to_owned(),
         content,

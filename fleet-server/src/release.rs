@@ -7,8 +7,10 @@
 use drover_api::{Release, ReleaseFile};
 use drover_bundle::manifest::{FileRole, Manifest};
 use drover_bundle::{BundleError, Container};
+use serde_json::json;
 
 use crate::http::Refusal;
+use crate::operator::Actor;
 use crate::state::Core;
 use crate::store::{Published, ReleaseRow};
 use crate::{clock, random};
@@ -19,6 +21,7 @@ const MIN_DIGEST_DIGITS: usize = 8;
 /// Verifies and stores a container, with a key for its chunks when it is confidential.
 pub(crate) async fn publish(
     core: &Core,
+    actor: &Actor,
     bytes: Vec<u8>,
     confidential: bool,
 ) -> Result<Release, Refusal> {
@@ -55,7 +58,14 @@ pub(crate) async fn publish(
     })
     .await;
     stored.map_err(|_| Refusal::internal())??;
-    let published = core.store.add_release(&row).await?;
+    let entry = actor.entry("release.publish", row.summary.digest.clone());
+    let entry = entry.with(&json!({
+        "confidential": confidential,
+        "counter": row.summary.counter,
+        "name": row.summary.name,
+        "version": row.summary.version,
+    }));
+    let published = core.store.add_release(&row, &entry).await?;
     if let Some(answer) = answer(core, &row, published).await? {
         return Ok(answer);
     }

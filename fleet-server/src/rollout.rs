@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drover_api::{CreateRollout, DeviceStatus, Release, Rollout, RolloutState, Severity};
-use drover_rollout::{Action, Member, View, plan};
+use drover_rollout::{Action, Member, Radius, View, plan};
 use drover_trust::{AssignedBundle, DeviceId};
+use serde_json::json;
 
 use crate::http::Refusal;
+use crate::operator::Actor;
 use crate::state::Core;
-use crate::store::{DeviceRow, NewEvent, NewRollout, ReleaseRow, RolloutRow};
+use crate::store::{Approved, DeviceRow, NewEvent, NewRollout, ReleaseRow, RolloutRow};
 use crate::{ServerError, clock};
 
 pub(crate) use translate::{progress_of, status_of};
@@ -39,7 +41,11 @@ pub(crate) async fn run(core: Arc<Core>) {
 }
 
 /// Creates a rollout.
-pub(crate) async fn create(core: &Core, request: CreateRollout) -> Result<Rollout, Refusal> {
+pub(crate) async fn create(
+    core: &Core,
+    actor: &Actor,
+    request: CreateRollout,
+) -> Result<Rollout, Refusal> {
     let strategy = translate::strategy(&request.strategy);
     strategy.check().map_err(|e| Refusal::bad(e.to_string()))?;
     let policy = translate::policy(&request.policy);
@@ -57,7 +63,14 @@ pub(crate) async fn create(core: &Core, request: CreateRollout) -> Result<Rollou
         .iter()
         .filter(|d| translate::selects(&request.selector, d))
         .collect();
-    let stages = strategy.assign(u32::try_from(selected.len()).unwrap_or(u32::MAX));
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let radius = Radius {
+        max_share: core.config.max_unstaged_share,
+        free_devices: core.config.free_unstaged_devices,
+    };
+    let within = radius.check(&strategy, count(selected.len()), count(devices.len()));
+    within.map_err(|e| Refusal::not_allowed(e.to_string()))?;
+    let stages = strategy.assign(count(selected.len()));
     let new = NewRollout {
         digest: release.digest,
         name: release.summary.name.clone(),
@@ -65,8 +78,19 @@ pub(crate) async fn create(core: &Core, request: CreateRollout) -> Result<Rollou
         strategy: request.strategy,
         policy: request.policy,
         members: selected.iter().map(|d| d.id.clone()).zip(stages).collect(),
+        created_by: actor.who.account.clone(),
+        waits: request.approval || core.config.require_approval,
     };
-    let id = core.store.add_rollout(&new).await?;
+    let entry = actor.entry("rollout.create", "");
+    let entry = entry.with(&json!({
+        "devices": new.members.len(),
+        "policy": new.policy,
+        "release": release.summary.digest,
+        "selector": new.selector,
+        "strategy": new.strategy,
+        "waits": new.waits,
+    }));
+    let id = core.store.add_rollout(&new, entry).await?;
     tracing::info!(rollout = id, release = %release.summary.digest, "rollout created");
     core.replan.notify_one();
     let row = core
@@ -74,6 +98,41 @@ pub(crate) async fn create(core: &Core, request: CreateRollout) -> Result<Rollou
         .rollout(id)
         .await?
         .ok_or_else(Refusal::internal)?;
+    Ok(describe(core, &row, true).await?)
+}
+
+/// Lets a waiting rollout begin, if whoever asks is somebody else than who created it.
+pub(crate) async fn approve(
+    core: &Core,
+    actor: &Actor,
+    row: &RolloutRow,
+) -> Result<Rollout, Refusal> {
+    let (id, who) = (row.id, &actor.who.account);
+    if row.created_by == *who {
+        return Err(Refusal::not_allowed(format!(
+            "r{id} was created by {who}: somebody else has to approve it"
+        )));
+    }
+    let entry = actor.entry("rollout.approve", format!("r{id}"));
+    let entry = entry.with(&json!({ "created_by": row.created_by }));
+    match core.store.approve_rollout(row, who, &entry).await? {
+        Approved::Begins => {}
+        Approved::NotWaiting => {
+            return Err(Refusal::conflict(format!(
+                "r{id} does not wait for approval; see `drover rollout status r{id}`"
+            )));
+        }
+        Approved::Overtaken { by } => {
+            return Err(Refusal::conflict(format!(
+                "r{by} was created after r{id} and has begun; create the rollout again if it is \
+                 still wanted"
+            )));
+        }
+    }
+    tracing::info!(rollout = id, "rollout approved");
+    core.replan.notify_one();
+    let row = core.store.rollout(id).await?;
+    let row = row.ok_or_else(Refusal::internal)?;
     Ok(describe(core, &row, true).await?)
 }
 

@@ -20,6 +20,7 @@ use crate::error::listen_hint;
 use crate::identity::Identity;
 use crate::link::Link;
 use crate::metrics::Metrics;
+use crate::operator::Operators;
 use crate::publisher::Publishers;
 use crate::roots::Roots;
 use crate::state::Core;
@@ -44,6 +45,7 @@ pub struct Server {
 /// Any [`ServerError`]; nothing is left running then.
 pub async fn start(config: Config) -> Result<Server, ServerError> {
     config.check()?;
+    let operators = Operators::new(&config)?;
     let data = Arc::new(DataDir::open(&config.data_dir)?);
     let roots = Arc::new(Roots::open(data.clone(), &config.root)?);
     let identity = Identity::load(roots.clone(), &config)?;
@@ -95,6 +97,7 @@ pub async fn start(config: Config) -> Result<Server, ServerError> {
         trusted: Mutex::default(),
         limits: Limits::default(),
         operator_token,
+        operators,
         started_unix_ms: clock::unix_ms(),
     });
 

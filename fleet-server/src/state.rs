@@ -14,6 +14,7 @@ use crate::data_dir::DataDir;
 use crate::identity::Identity;
 use crate::link::Link;
 use crate::metrics::Metrics;
+use crate::operator::Operators;
 use crate::publisher::Publishers;
 use crate::roots::Roots;
 use crate::store::Store;
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     /// Limits what strangers may try.
     pub(crate) limits: Limits,
     pub(crate) operator_token: String,
+    pub(crate) operators: Operators,
     pub(crate) started_unix_ms: u64,
 }
 

@@ -3,25 +3,35 @@
 //! The server holds no key that could make either: vouchers and roots are signed elsewhere by
 //! people, verified here before anything is stored, and verified again by every device.
 
+use data_encoding::HEXLOWER;
 use drover_api::{RootVersion, Severity};
 use drover_trust::{DeviceId, Envelope, TrustError, Voucher};
 use drover_wire::message::Down;
+use serde_json::json;
 
 use crate::http::Refusal;
+use crate::operator::Actor;
 use crate::roots::pin;
 use crate::state::Core;
 use crate::store::NewEvent;
 use crate::{ServerError, clock};
 
 /// Gives a device away: it gets its voucher now and with each hello until it has left.
-pub(crate) async fn transfer(core: &Core, device: &str, voucher: &[u8]) -> Result<(), Refusal> {
+pub(crate) async fn transfer(
+    core: &Core,
+    actor: &Actor,
+    device: &str,
+    voucher: &[u8],
+) -> Result<(), Refusal> {
     let id = DeviceId::parse(device).map_err(|_| Refusal::internal())?;
     let refused = |e: TrustError| Refusal::refused(format!("the voucher is refused: {e}"));
     let envelope = Envelope::decode(voucher).map_err(refused)?;
     let root = core.identity.root();
     let opened = Voucher::open(&envelope, &root, &id, clock::unix_s()).map_err(refused)?;
+    let entry = actor.entry("device.transfer", device);
+    let entry = entry.with(&json!({ "fleet": opened.to_fleet, "server": opened.server }));
     core.store
-        .transfer(device, &opened.to_fleet, voucher)
+        .transfer(device, &opened.to_fleet, voucher, &entry)
         .await?;
     let detail = format!(
         "given to fleet {:?} at {}, until it has left it gets nothing else",
@@ -35,7 +45,11 @@ pub(crate) async fn transfer(core: &Core, device: &str, voucher: &[u8]) -> Resul
 }
 
 /// Takes up the root that follows the newest, and brings it to the devices.
-pub(crate) async fn publish_root(core: &Core, bytes: &[u8]) -> Result<RootVersion, Refusal> {
+pub(crate) async fn publish_root(
+    core: &Core,
+    actor: &Actor,
+    bytes: &[u8],
+) -> Result<RootVersion, Refusal> {
     let refused = |e: TrustError| Refusal::refused(format!("the root is refused: {e}"));
     let envelope = Envelope::decode(bytes).map_err(refused)?;
     let newest = core.roots.newest();
@@ -60,6 +74,13 @@ pub(crate) async fn publish_root(core: &Core, bytes: &[u8]) -> Result<RootVersio
         ))
     })?;
     let version = next.root().version;
+    // Roots are files: the entry comes first.
+    let entry = actor.entry("root.publish", format!("root {version}"));
+    let entry = entry.with(&json!({
+        "after": HEXLOWER.encode(&pin(&next)),
+        "before": HEXLOWER.encode(&pin(&newest)),
+    }));
+    core.store.add_audit(&entry).await?;
     core.roots.add(next)?;
     let detail = format!("root {version} follows root {}", newest.root().version);
     note(core, None, "root-published", detail).await?;
@@ -74,7 +95,7 @@ pub(crate) async fn versions(core: &Core) -> Result<Vec<RootVersion>, ServerErro
     let devices = core.store.root_versions().await?;
     let version = |root: &drover_trust::TrustedRoot| RootVersion {
         version: root.root().version,
-        pin: data_encoding::HEXLOWER.encode(&pin(root)),
+        pin: HEXLOWER.encode(&pin(root)),
         created_unix_s: root.root().created_unix_s,
         expires_unix_s: root.root().expires_unix_s,
         epoch: root.root().epoch,

@@ -9,14 +9,20 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use ureq::http::HeaderValue;
 
 pub use tls::TlsFiles;
 
 use crate::{
-    BootStats, Broker, CertifyOperator, ConfigFile, CreateRollout, CreateTokens, Device,
-    DriftStatus, ErrorBody, ErrorCode, Event, Health, List, MosquittoRequest, Observation,
-    ObservationSummary, OperatorCertificate, Release, RevokeDevice, Rollout, Status, Token,
+    AddOperator, ApiToken, AuditEntry, AuditHead, BootStats, Broker, CertifyOperator, ConfigFile,
+    CreateApiToken, CreateRollout, CreateTokens, Device, DriftStatus, ErrorBody, ErrorCode, Event,
+    FinishOidc, Health, List, Login, MosquittoRequest, NewApiToken, Observation,
+    ObservationSummary, Operator, OperatorCertificate, Release, RevokeDevice, Rollout, Secret,
+    SetPassword, SetRole, StartOidc, StartedOidc, Status, Token, WhoAmI,
 };
+
+/// Header that says why something is changed; UTF-8.
+pub const REASON_HEADER: &str = "x-drover-reason";
 
 /// Answers larger than this are refused, in bytes.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
@@ -70,7 +76,8 @@ impl ApiError {
 #[derive(Clone, Debug)]
 pub struct Client {
     base_url: String,
-    token: String,
+    token: Secret,
+    reason: Option<HeaderValue>,
     agent: ureq::Agent,
 }
 
@@ -101,9 +108,18 @@ impl Client {
             .build();
         Self {
             base_url: base_url.trim_end_matches('/').to_owned(),
-            token: token.trim().to_owned(),
+            token: Secret::new(token.trim()),
+            reason: None,
             agent: config.into(),
         }
+    }
+
+    /// The same client, which says why with every change that it asks for; the server's audit
+    /// log keeps it. Control characters are left out.
+    pub fn with_reason(mut self, reason: &str) -> Self {
+        let text: String = reason.chars().filter(|c| !c.is_control()).collect();
+        self.reason = HeaderValue::from_bytes(text.trim().as_bytes()).ok();
+        self
     }
 
     /// Whether the server lives.
@@ -172,9 +188,7 @@ impl Client {
     /// Any [`ApiError`].
     pub fn publish_release(&self, container: &[u8]) -> Result<Release> {
         let request = self
-            .agent
-            .post(self.url("/v1/releases"))
-            .header("authorization", self.bearer())
+            .change("/v1/releases")
             .header("content-type", "application/octet-stream");
         self.answer("/v1/releases", request.send(container))
     }
@@ -314,8 +328,140 @@ impl Client {
         format!("{}{path}", self.base_url)
     }
 
+    /// Who is asking, as the server sees it.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn who_am_i(&self) -> Result<WhoAmI> {
+        self.get("/v1/whoami")
+    }
+
+    /// Logs in with a password; needs no token.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn login(&self, request: &Login) -> Result<NewApiToken> {
+        self.post("/v1/login", request)
+    }
+
+    /// Ends the token that this client shows.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn logout(&self) -> Result<ApiToken> {
+        self.post("/v1/logout", &())
+    }
+
+    /// Begins to log in at the OpenID Connect issuer; needs no token.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn start_oidc(&self, request: &StartOidc) -> Result<StartedOidc> {
+        self.post("/v1/login/oidc/start", request)
+    }
+
+    /// Ends logging in at the OpenID Connect issuer; needs no token.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn finish_oidc(&self, request: &FinishOidc) -> Result<NewApiToken> {
+        self.post("/v1/login/oidc/finish", request)
+    }
+
+    /// All accounts.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn operators(&self) -> Result<Vec<Operator>> {
+        self.list("/v1/operators")
+    }
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn add_operator(&self, request: &AddOperator) -> Result<Operator> {
+        self.post("/v1/operators", request)
+    }
+
+    /// Closes an account and ends what it has open, or opens it again.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn set_operator_disabled(&self, name: &str, disabled: bool) -> Result<Operator> {
+        let what = if disabled { "disable" } else { "enable" };
+        self.post(&format!("/v1/operators/{}/{what}", segment(name)), &())
+    }
+
+    /// Gives an account another role.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn set_operator_role(&self, name: &str, request: &SetRole) -> Result<Operator> {
+        self.post(&format!("/v1/operators/{}/role", segment(name)), request)
+    }
+
+    /// Gives an account another password.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn set_operator_password(&self, name: &str, request: &SetPassword) -> Result<Operator> {
+        self.post(
+            &format!("/v1/operators/{}/password", segment(name)),
+            request,
+        )
+    }
+
+    /// Makes a token for a program.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn create_api_token(&self, request: &CreateApiToken) -> Result<NewApiToken> {
+        self.post("/v1/api-tokens", request)
+    }
+
+    /// Tokens that let their bearers in, without their secrets: an admin sees everybody's.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn api_tokens(&self) -> Result<Vec<ApiToken>> {
+        self.list("/v1/api-tokens")
+    }
+
+    /// Ends a token.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn revoke_api_token(&self, id: &str) -> Result<ApiToken> {
+        self.post(&format!("/v1/api-tokens/{}/revoke", segment(id)), &())
+    }
+
+    /// Lets a rollout begin that waits for a second person.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn approve_rollout(&self, id: &str) -> Result<Rollout> {
+        self.post(&format!("/v1/rollouts/{}/approve", segment(id)), &())
+    }
+
+    /// Entries of the audit log above number `after`, oldest first.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn audit(&self, after: u64, limit: u32) -> Result<Vec<AuditEntry>> {
+        self.list(&format!("/v1/audit?after={after}&limit={limit}"))
+    }
+
+    /// The newest entry of the audit log, signed.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn audit_head(&self) -> Result<AuditHead> {
+        self.get("/v1/audit/head")
+    }
+
     fn bearer(&self) -> String {
-        format!("Bearer {}", self.token)
+        format!("Bearer {}", self.token.reveal())
     }
 
     fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>> {
@@ -331,11 +477,17 @@ impl Client {
     }
 
     fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
-        let request = self
-            .agent
-            .post(self.url(path))
-            .header("authorization", self.bearer());
-        self.answer(path, request.send_json(body))
+        self.answer(path, self.change(path).send_json(body))
+    }
+
+    /// A request that changes something.
+    fn change(&self, path: &str) -> ureq::RequestBuilder<ureq::typestate::WithBody> {
+        let request = self.agent.post(self.url(path));
+        let request = request.header("authorization", self.bearer());
+        match &self.reason {
+            Some(reason) => request.header(REASON_HEADER, reason),
+            None => request,
+        }
     }
 
     fn answer<T: DeserializeOwned>(
@@ -389,6 +541,17 @@ mod tests {
     #[test]
     fn segments_cannot_leave_their_place() {
         assert_eq!(segment("../a b?c=1#d"), "..%2Fa%20b%3Fc%3D1%23d");
+    }
+
+    #[test]
+    fn neither_clients_nor_tokens_show_their_secret() {
+        let client = Client::new("http://127.0.0.1:1", "hunter2");
+        assert!(!format!("{client:?}").contains("hunter2"));
+        let token = Token {
+            token: "id.hunter2".into(),
+            expires_unix_s: 1,
+        };
+        assert_eq!(format!("{token:?}"), "Token(id.…, until 1)");
     }
 
     #[test]

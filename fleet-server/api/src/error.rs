@@ -11,6 +11,10 @@ pub enum ErrorCode {
     BadRequest,
     /// No token, or a wrong one.
     Unauthorized,
+    /// Whoever asks is known and may not do this.
+    Forbidden,
+    /// Too many attempts; wait before the next one.
+    TooMany,
     /// What was named does not exist.
     NotFound,
     /// It contradicts what is already there.

@@ -3,6 +3,7 @@
 //! Types only ever gain optional fields. Names of fields carry their units; digests are
 //! lower-case hexadecimal. This crate holds no rules: the server decides.
 
+pub mod audit;
 pub mod broker;
 pub mod client;
 pub mod data;
@@ -11,27 +12,35 @@ pub mod drift;
 pub mod error;
 pub mod event;
 pub mod observation;
+pub mod operator;
 pub mod release;
 pub mod rollout;
+pub mod secret;
 pub mod status;
 pub mod token;
 pub mod trust;
 
+pub use audit::{AuditEntry, AuditHead};
 pub use broker::{
     Broker, BrokerKind, CertifyOperator, ConfigFile, MosquittoRequest, OperatorCertificate,
 };
-pub use client::{ApiError, Client, TlsFiles};
+pub use client::{ApiError, Client, REASON_HEADER, TlsFiles};
 pub use data::BootStats;
 pub use device::{Device, Phase, RevokeDevice, Running};
 pub use drift::{DeviceDrift, DriftStatus, FeatureDrift, FleetFeatureDrift, Level};
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{Event, Severity};
 pub use observation::{Decision, Observation, ObservationSummary};
+pub use operator::{
+    AddOperator, ApiToken, CreateApiToken, FinishOidc, Login, NewApiToken, Operator, OperatorRole,
+    SetPassword, SetRole, StartOidc, StartedOidc, TokenKind, WhoAmI,
+};
 pub use release::{Release, ReleaseFile, ReleaseRef};
 pub use rollout::{
     CreateRollout, DeviceCounts, DeviceStatus, Policy, Rollout, RolloutDevice, RolloutState,
     Selector, Stage, StageStatus, Strategy,
 };
+pub use secret::Secret;
 pub use status::{Health, Status};
 pub use token::{Approval, ApprovalRule, CreateTokens, Token};
 pub use trust::{Catalog, CatalogEntry, DeviceTrust, InstalledBundle, RefusedCount, RootVersion};

@@ -83,12 +83,17 @@ pub struct CreateRollout {
     /// What counts as success and as failure.
     #[serde(default)]
     pub policy: Policy,
+    /// Whether it waits until a second person approves it; the server may ask for that anyway.
+    #[serde(default)]
+    pub approval: bool,
 }
 
 /// What a rollout is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RolloutState {
+    /// Nothing happens until a second person approves it.
+    Waiting,
     /// Stages are under way.
     Active,
     /// Stopped by its policy; assigned devices go on, no other device starts.
@@ -200,6 +205,12 @@ pub struct Rollout {
     pub state: RolloutState,
     /// Why it paused, for people.
     pub reason: Option<String>,
+    /// Account that created it; empty when that was before accounts existed.
+    #[serde(default)]
+    pub created_by: String,
+    /// Account that approved it, if it had to be.
+    #[serde(default)]
+    pub approved_by: Option<String>,
     /// Stage that is under way or was the last, from 1.
     pub stage: u32,
     /// All stages.

@@ -72,10 +72,17 @@ pub struct CreateTokens {
 }
 
 /// A claim token; it enrols one device and is shown only here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Token {
     /// `<claim id>.<secret>`, to hand to one device.
     pub token: String,
     /// When it ends, in seconds since 1970.
     pub expires_unix_s: u64,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let id = self.token.split_once('.').map_or("", |(id, _)| id);
+        write!(f, "Token({id}.…, until {})", self.expires_unix_s)
+    }
 }

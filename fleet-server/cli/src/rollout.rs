@@ -3,7 +3,7 @@
 mod watch;
 
 use clap::{Args, Subcommand};
-use drover_api::{CreateRollout, DeviceStatus, Policy, Selector, Stage, Strategy};
+use drover_api::{CreateRollout, DeviceStatus, Policy, RolloutState, Selector, Stage, Strategy};
 
 use crate::args::Global;
 use crate::error::Result;
@@ -22,6 +22,11 @@ pub(crate) enum Rollout {
         /// Go on until it is completed or paused; paused is a failure
         #[arg(long)]
         watch: bool,
+    },
+    /// Let a rollout begin that somebody else created
+    Approve {
+        /// Identity of the rollout
+        id: String,
     },
     /// List rollouts, newest first
     List,
@@ -48,6 +53,9 @@ pub(crate) struct Create {
     /// [default: 1d]
     #[arg(long, value_name = "TIME", value_parser = parse::duration_secs)]
     deadline: Option<u64>,
+    /// Let it wait until somebody else approves it
+    #[arg(long)]
+    approval: bool,
 }
 
 impl From<Create> for CreateRollout {
@@ -72,6 +80,7 @@ impl From<Create> for CreateRollout {
                 deadline_secs: args.deadline.unwrap_or(default.deadline_secs),
                 ..default
             },
+            approval: args.approval,
         }
     }
 }
@@ -81,15 +90,11 @@ pub(crate) fn run(command: Rollout, global: &Global, out: &Output) -> Result<()>
     match command {
         Rollout::Create(args) => {
             let rollout = client.create_rollout(&args.into())?;
-            out.show_lines(&rollout, || {
-                format!(
-                    "rollout {} of {} to {} devices began; follow it with `drover rollout status {} --watch`",
-                    rollout.id,
-                    release(&rollout),
-                    rollout.counts.total,
-                    rollout.id,
-                )
-            })
+            out.show_lines(&rollout, || begun(&rollout))
+        }
+        Rollout::Approve { id } => {
+            let rollout = client.approve_rollout(&id)?;
+            out.show_lines(&rollout, || begun(&rollout))
         }
         Rollout::Status { id, watch: false } => {
             let rollout = client.rollout(&id)?;
@@ -100,6 +105,21 @@ pub(crate) fn run(command: Rollout, global: &Global, out: &Output) -> Result<()>
             let rollouts = client.rollouts()?;
             out.show(&rollouts, || list(&rollouts))
         }
+    }
+}
+
+/// What became of a rollout that was created or approved just now.
+fn begun(rollout: &drover_api::Rollout) -> String {
+    let (id, release, devices) = (&rollout.id, release(rollout), rollout.counts.total);
+    match rollout.state {
+        RolloutState::Waiting => format!(
+            "rollout {id} of {release} to {devices} devices waits: somebody else lets it begin \
+             with `drover rollout approve {id}`"
+        ),
+        _ => format!(
+            "rollout {id} of {release} to {devices} devices began; follow it with `drover \
+             rollout status {id} --watch`"
+        ),
     }
 }
 
@@ -147,6 +167,12 @@ fn status(r: &drover_api::Rollout) -> Vec<Table> {
     let (sent, bundle) = (r.sent_bytes, r.bundle_bytes);
     summary.pair("sent", format!("{sent} bytes of a bundle of {bundle}"));
     summary.pair("created", clock::show_s(r.created_unix_ms / 1000));
+    if !r.created_by.is_empty() {
+        summary.pair("created by", &r.created_by);
+    }
+    if let Some(by) = &r.approved_by {
+        summary.pair("approved by", by);
+    }
     summary.pair("completed", clock::show_ms(r.completed_unix_ms));
 
     let header = [

@@ -7,9 +7,11 @@
 pub mod plan;
 pub mod policy;
 pub mod progress;
+pub mod radius;
 pub mod strategy;
 
 pub use plan::{Action, Member, Phase, View, plan};
 pub use policy::{Policy, PolicyError};
 pub use progress::{Progress, Report};
+pub use radius::{Radius, RadiusError};
 pub use strategy::{Stage, Strategy, StrategyError};

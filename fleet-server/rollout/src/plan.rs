@@ -9,6 +9,8 @@ use crate::{Policy, Progress};
 /// What a rollout is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Not begun: a second person has to approve it.
+    Waiting,
     /// Stages are under way.
     Active,
     /// Halted; no other device starts.
@@ -80,6 +82,9 @@ pub enum Action {
 /// The next step of the rollout at `now_unix_ms`; nothing when there is nothing to do now.
 pub fn plan(view: &View, policy: &Policy, now_unix_ms: u64) -> Vec<Action> {
     let mut actions = Vec::new();
+    if view.phase == Phase::Waiting {
+        return actions;
+    }
     let mut members = view.members.clone();
     for member in &mut members {
         let overdue = member
@@ -96,7 +101,7 @@ pub fn plan(view: &View, policy: &Policy, now_unix_ms: u64) -> Vec<Action> {
         admit(view, last, &mut members, &mut actions);
     }
     match view.phase {
-        Phase::Paused => {}
+        Phase::Waiting | Phase::Paused => {}
         Phase::Completed => assign(&members, last, &mut actions),
         Phase::Active => advance(view, policy, &members, &mut actions),
     }

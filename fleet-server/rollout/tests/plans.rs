@@ -201,3 +201,16 @@ fn a_rollout_without_devices_waits_for_them() {
     game.arrive("d1");
     game.check("empty");
 }
+
+/// Attack row F5: nothing at all happens before a second person approves.
+#[test]
+fn nobody_gets_anything_before_approval() {
+    let mut game = Game::new(2, &Strategy::AllAtOnce);
+    game.view.phase = Phase::Waiting;
+    game.settle();
+    game.arrive("d3");
+    game.wait(61);
+    game.view.phase = Phase::Active;
+    game.settle();
+    game.check("waiting");
+}

@@ -15,7 +15,9 @@ use utoipa::IntoParams;
 
 use super::Refusal;
 use super::request::{Parameters, Parsed, read};
+use crate::operator::Actor;
 use crate::state::Core;
+use crate::store::RolloutRow;
 use crate::tls::Peer;
 use crate::{certificate, enrol, release, rollout};
 
@@ -27,9 +29,10 @@ const MAX_ENROL_BYTES: u64 = 16 * 1024;
     responses((status = 200, body = List<Token>), (status = 400, body = ErrorBody)))]
 pub(crate) async fn create_tokens(
     State(core): State<Arc<Core>>,
+    actor: Actor,
     Parsed(request): Parsed<CreateTokens>,
 ) -> Result<Json<List<Token>>, Refusal> {
-    let items = enrol::create_tokens(&core, &request).await?;
+    let items = enrol::create_tokens(&core, &actor, &request).await?;
     Ok(Json(List { items }))
 }
 
@@ -92,10 +95,11 @@ pub(crate) async fn device(
     responses((status = 200, body = Device), (status = 404, body = ErrorBody)))]
 pub(crate) async fn approve_device(
     State(core): State<Arc<Core>>,
+    actor: Actor,
     Path(device): Path<String>,
 ) -> Result<Json<Device>, Refusal> {
     let found = find_device(&core, &device).await?;
-    enrol::approve(&core, &found.id).await?;
+    enrol::approve(&core, &actor, &found.id).await?;
     find_device(&core, &found.id).await.map(Json)
 }
 
@@ -107,11 +111,12 @@ pub(crate) async fn approve_device(
         (status = 404, body = ErrorBody)))]
 pub(crate) async fn revoke_device(
     State(core): State<Arc<Core>>,
+    actor: Actor,
     Path(device): Path<String>,
     Parsed(request): Parsed<RevokeDevice>,
 ) -> Result<Json<Device>, Refusal> {
     let found = find_device(&core, &device).await?;
-    certificate::revoke(&core, &found.id, &request.reason).await?;
+    certificate::revoke(&core, &actor, &found.id, &request.reason).await?;
     find_device(&core, &found.id).await.map(Json)
 }
 
@@ -132,11 +137,12 @@ pub(crate) struct PublishQuery {
         (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(crate) async fn publish_release(
     State(core): State<Arc<Core>>,
+    actor: Actor,
     Parameters(query): Parameters<PublishQuery>,
     body: Body,
 ) -> Result<Json<Release>, Refusal> {
     let bytes = read(body, core.config.max_release_bytes).await?;
-    release::publish(&core, bytes.into(), query.confidential)
+    release::publish(&core, &actor, bytes.into(), query.confidential)
         .await
         .map(Json)
 }
@@ -164,15 +170,30 @@ pub(crate) async fn release(
     Ok(Json(row.summary))
 }
 
-/// Starts a rollout.
+/// Starts a rollout, or prepares it for somebody else's approval.
 #[utoipa::path(post, path = "/v1/rollouts", tag = "rollouts", request_body = CreateRollout,
     responses((status = 200, body = Rollout), (status = 400, body = ErrorBody),
-        (status = 404, body = ErrorBody)))]
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn create_rollout(
     State(core): State<Arc<Core>>,
+    actor: Actor,
     Parsed(request): Parsed<CreateRollout>,
 ) -> Result<Json<Rollout>, Refusal> {
-    rollout::create(&core, request).await.map(Json)
+    rollout::create(&core, &actor, request).await.map(Json)
+}
+
+/// Lets a rollout begin that somebody else created.
+#[utoipa::path(post, path = "/v1/rollouts/{rollout}/approve", tag = "rollouts",
+    params(("rollout" = String, Path, description = "Identity, such as r7")),
+    responses((status = 200, body = Rollout), (status = 403, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub(crate) async fn approve_rollout(
+    State(core): State<Arc<Core>>,
+    actor: Actor,
+    Path(id): Path<String>,
+) -> Result<Json<Rollout>, Refusal> {
+    let row = find_rollout(&core, &id).await?;
+    rollout::approve(&core, &actor, &row).await.map(Json)
 }
 
 /// All rollouts without their devices, newest first.
@@ -196,15 +217,20 @@ pub(crate) async fn rollout(
     State(core): State<Arc<Core>>,
     Path(id): Path<String>,
 ) -> Result<Json<Rollout>, Refusal> {
+    let row = find_rollout(&core, &id).await?;
+    Ok(Json(rollout::describe(&core, &row, true).await?))
+}
+
+/// A rollout by its identity.
+async fn find_rollout(core: &Core, id: &str) -> Result<RolloutRow, Refusal> {
     let number = id.strip_prefix('r').and_then(|n| n.parse().ok());
     let row = match number {
         Some(number) => core.store.rollout(number).await?,
         None => None,
     };
-    let row = row.ok_or_else(|| {
+    row.ok_or_else(|| {
         Refusal::not_found(format!("no rollout is {id:?}; see `drover rollout list`"))
-    })?;
-    Ok(Json(rollout::describe(&core, &row, true).await?))
+    })
 }
 
 /// A device by identity or name; a name that several devices have means none of them.

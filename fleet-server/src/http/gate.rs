@@ -1,38 +1,116 @@
-//! What every request passes: its number, and the operator's token where one is needed.
+//! What every request passes: its number, and the door where it says who asks.
+//!
+//! Somebody is known by a bearer token or by the client certificate of the connection; each
+//! route has the least role that it asks for. What a handler gets is [`Who`], never a token.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Request, State};
-use axum::http::HeaderValue;
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use sha2::{Digest as _, Sha256};
+use drover_api::{OperatorRole, REASON_HEADER};
 use tracing::Instrument as _;
 
 use super::Refusal;
+use crate::operator::{self, Actor, Who};
 use crate::random;
 use crate::state::Core;
+use crate::tls::{Peer, PeerCertificate};
 
-/// Lets requests through that show the operator's token.
-pub(super) async fn operators_only(
-    State(core): State<Arc<Core>>,
-    request: Request,
+/// Longest reason, in bytes.
+const MAX_REASON_BYTES: usize = 1000;
+
+/// Lets requests through whose sender has at least the role of the route.
+pub(super) async fn demand(
+    State((core, needed)): State<(Arc<Core>, OperatorRole)>,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    let shown = request
-        .headers()
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-    // Hashes are compared, so that timing tells nothing of the token.
-    let hash = |text: &str| -> [u8; 32] { Sha256::digest(text.as_bytes()).into() };
-    match shown {
-        Some(token) if hash(token.trim()) == hash(&core.operator_token) => {
-            Ok(next.run(request).await)
+    let who = identify(&core, request.headers(), request.extensions()).await?;
+    who.demand(needed)?;
+    request.extensions_mut().insert(who);
+    Ok(next.run(request).await)
+}
+
+async fn identify(
+    core: &Core,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Who, Refusal> {
+    // Whoever shows a token means that token, whatever certificate the connection has.
+    let found = match (headers.get(AUTHORIZATION), extensions.get()) {
+        (Some(value), _) => {
+            let shown = value.to_str().ok().and_then(|v| v.strip_prefix("Bearer "));
+            match shown {
+                Some(token) => operator::of_token(core, token.trim()).await?,
+                None => None,
+            }
         }
-        _ => Err(Refusal::unauthorized()),
+        (None, Some(PeerCertificate(name))) => operator::of_certificate(core, name).await?,
+        (None, None) => None,
+    };
+    found.ok_or_else(Refusal::unauthorized)
+}
+
+impl<S: Sync> FromRequestParts<S> for Who {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let who = parts.extensions.get().cloned();
+        who.ok_or_else(Refusal::unauthorized)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Actor {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        Ok(Self {
+            who: Who::from_request_parts(parts, state).await?,
+            reason: Reason::from_request_parts(parts, state).await?.0,
+        })
+    }
+}
+
+/// Why somebody changes something; empty when the request does not say.
+pub(super) struct Reason(pub(super) String);
+
+impl<S: Sync> FromRequestParts<S> for Reason {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let Some(value) = parts.headers.get(REASON_HEADER) else {
+            return Ok(Self(String::new()));
+        };
+        let text = std::str::from_utf8(value.as_bytes()).ok().map(str::trim);
+        let text = text.filter(|t| t.len() <= MAX_REASON_BYTES);
+        let text = text.filter(|t| !t.chars().any(char::is_control));
+        text.map(|t| Self(t.to_owned())).ok_or_else(|| {
+            Refusal::bad(format!(
+                "{REASON_HEADER}: at most {MAX_REASON_BYTES} bytes of UTF-8 without control \
+                 characters"
+            ))
+        })
+    }
+}
+
+/// Where a request comes from, where that is known.
+pub(super) struct Address(pub(super) Option<IpAddr>);
+
+impl<S: Sync> FromRequestParts<S> for Address {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        _: &S,
+    ) -> Result<Self, std::convert::Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>();
+        Ok(Self(peer.map(|peer| peer.0.addr.ip())))
     }
 }
 

@@ -14,6 +14,7 @@ use drover_api::{
 use super::Refusal;
 use super::request::Parsed;
 use crate::metrics::Gauge;
+use crate::operator::Actor;
 use crate::state::Core;
 use crate::{ServerError, certificate, clock, mosquitto};
 
@@ -95,7 +96,13 @@ pub(crate) async fn broker(State(core): State<Arc<Core>>) -> Json<Broker> {
 /// Starts the embedded broker again, on the port it had.
 #[utoipa::path(post, path = "/v1/broker/start", tag = "server",
     responses((status = 200, body = Broker), (status = 409, body = ErrorBody)))]
-pub(crate) async fn start_broker(State(core): State<Arc<Core>>) -> Result<Json<Broker>, Refusal> {
+pub(crate) async fn start_broker(
+    State(core): State<Arc<Core>>,
+    actor: Actor,
+) -> Result<Json<Broker>, Refusal> {
+    core.store
+        .add_audit(&actor.entry("broker.start", "broker"))
+        .await?;
     core.broker.start().await?;
     core.link.hurry();
     Ok(Json(describe(&core)))
@@ -104,7 +111,13 @@ pub(crate) async fn start_broker(State(core): State<Arc<Core>>) -> Result<Json<B
 /// Closes the embedded broker's listener and sessions; devices go on and buffer.
 #[utoipa::path(post, path = "/v1/broker/stop", tag = "server",
     responses((status = 200, body = Broker), (status = 409, body = ErrorBody)))]
-pub(crate) async fn stop_broker(State(core): State<Arc<Core>>) -> Result<Json<Broker>, Refusal> {
+pub(crate) async fn stop_broker(
+    State(core): State<Arc<Core>>,
+    actor: Actor,
+) -> Result<Json<Broker>, Refusal> {
+    core.store
+        .add_audit(&actor.entry("broker.stop", "broker"))
+        .await?;
     core.broker.stop().await?;
     Ok(Json(describe(&core)))
 }
@@ -115,9 +128,10 @@ pub(crate) async fn stop_broker(State(core): State<Arc<Core>>) -> Result<Json<Br
     responses((status = 200, body = List<ConfigFile>), (status = 400, body = ErrorBody)))]
 pub(crate) async fn mosquitto(
     State(core): State<Arc<Core>>,
+    actor: Actor,
     Parsed(request): Parsed<MosquittoRequest>,
 ) -> Result<Json<List<ConfigFile>>, Refusal> {
-    let items = mosquitto::files(&core, &request).await?;
+    let items = mosquitto::files(&core, &actor, &request).await?;
     Ok(Json(List { items }))
 }
 
@@ -139,9 +153,10 @@ pub(crate) async fn revocation_list(
     responses((status = 200, body = OperatorCertificate), (status = 400, body = ErrorBody)))]
 pub(crate) async fn certify_operator(
     State(core): State<Arc<Core>>,
+    actor: Actor,
     Parsed(request): Parsed<CertifyOperator>,
 ) -> Result<Json<OperatorCertificate>, Refusal> {
-    certificate::certify_operator(&core, &request)
+    certificate::certify_operator(&core, &actor, &request)
         .await
         .map(Json)
 }

@@ -33,8 +33,25 @@ impl Refusal {
         Self::new(
             StatusCode::UNAUTHORIZED,
             ErrorCode::Unauthorized,
-            "this needs the operator's token; it is in operator.token in the server's data folder",
+            "this needs a token: log in with `drover login`, or show the one in operator.token \
+             in the server's data folder",
         )
+    }
+
+    /// Name, password or proof of somebody who logs in is wrong.
+    pub(crate) fn wrong_login(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message)
+    }
+
+    /// Whoever asks is known and may not do this.
+    pub(crate) fn not_allowed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, message)
+    }
+
+    /// Something that this server needs for it does not work now.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, ErrorCode::Unavailable, message)
     }
 
     /// A secret is wrong.
@@ -95,6 +112,12 @@ impl Refusal {
             message: self.message.clone(),
             request_id: Some(request_id.to_owned()),
         }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

@@ -10,6 +10,7 @@ use drover_api::{Catalog, Device, ErrorBody, List, RootVersion};
 use super::Refusal;
 use super::fleet::find_device;
 use super::request::read;
+use crate::operator::Actor;
 use crate::state::Core;
 use crate::transfer;
 
@@ -40,10 +41,13 @@ pub(crate) async fn roots(
         (status = 422, body = ErrorBody)))]
 pub(crate) async fn publish_root(
     State(core): State<Arc<Core>>,
+    actor: Actor,
     body: Body,
 ) -> Result<Json<RootVersion>, Refusal> {
     let bytes = read(body, MAX_ENVELOPE_BYTES).await?;
-    transfer::publish_root(&core, &bytes).await.map(Json)
+    transfer::publish_root(&core, &actor, &bytes)
+        .await
+        .map(Json)
 }
 
 /// Gives a device to another fleet: a voucher that the root role signed.
@@ -54,11 +58,12 @@ pub(crate) async fn publish_root(
         (status = 422, body = ErrorBody)))]
 pub(crate) async fn transfer_device(
     State(core): State<Arc<Core>>,
+    actor: Actor,
     Path(device): Path<String>,
     body: Body,
 ) -> Result<Json<Device>, Refusal> {
     let found = find_device(&core, &device).await?;
     let bytes = read(body, MAX_ENVELOPE_BYTES).await?;
-    transfer::transfer(&core, &found.id, &bytes).await?;
+    transfer::transfer(&core, &actor, &found.id, &bytes).await?;
     find_device(&core, &found.id).await.map(Json)
 }

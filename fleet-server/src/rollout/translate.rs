@@ -42,6 +42,7 @@ pub(super) fn policy(policy: &drover_api::Policy) -> drover_rollout::Policy {
 
 pub(super) fn phase(state: RolloutState) -> drover_rollout::Phase {
     match state {
+        RolloutState::Waiting => drover_rollout::Phase::Waiting,
         RolloutState::Active => drover_rollout::Phase::Active,
         RolloutState::Paused => drover_rollout::Phase::Paused,
         RolloutState::Completed => drover_rollout::Phase::Completed,

@@ -26,6 +26,8 @@ pub(crate) async fn describe(
         policy: row.policy.clone(),
         state: row.state,
         reason: row.reason.clone(),
+        created_by: row.created_by.clone(),
+        approved_by: row.approved_by.clone(),
         stage: row.stage,
         stages: stages(row, &members),
         counts: count(&members),

@@ -4,8 +4,9 @@
 //! power cut interrupts can be revoked. The rows say who a certificate is of: nothing is read
 //! from the names inside it but what the TLS library has checked.
 
-use sqlx::Row as _;
+use sqlx::{Row as _, SqliteConnection};
 
+use super::audit::{NewEntry, append};
 use super::{Result, Store};
 use crate::ServerError;
 
@@ -83,17 +84,20 @@ impl Admission {
 impl Store {
     /// Records a certificate that is about to be handed out.
     pub(crate) async fn add_certificate(&self, row: &CertificateRow) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO certificate(serial, subject, kind, not_before_unix_s, not_after_unix_s)
-             VALUES (?, ?, ?, ?, ?)",
-        )
-        .bind(&row.serial)
-        .bind(&row.subject)
-        .bind(row.kind.name())
-        .bind(row.not_before_unix_s.cast_signed())
-        .bind(row.not_after_unix_s.cast_signed())
-        .execute(&self.writer)
-        .await?;
+        let mut connection = self.writer.acquire().await?;
+        insert(&mut connection, row).await
+    }
+
+    /// The same where an operator asked for it.
+    pub(crate) async fn add_certificate_for(
+        &self,
+        row: &CertificateRow,
+        entry: &NewEntry,
+    ) -> Result<()> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        insert(&mut transaction, row).await?;
+        append(&mut transaction, entry).await?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -152,6 +156,7 @@ impl Store {
         device: &str,
         reason: &str,
         now_unix_s: u64,
+        entry: &NewEntry,
     ) -> Result<()> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("UPDATE device SET revoked = ? WHERE id = ?")
@@ -167,6 +172,7 @@ impl Store {
         .bind(device)
         .execute(&mut *transaction)
         .await?;
+        append(&mut transaction, entry).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -199,4 +205,19 @@ impl Store {
             Some(_) => Admission::Welcome,
         })
     }
+}
+
+async fn insert(connection: &mut SqliteConnection, row: &CertificateRow) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO certificate(serial, subject, kind, not_before_unix_s, not_after_unix_s)
+         VALUES (?, ?, ?, ?, ?)",
+    )
+    .bind(&row.serial)
+    .bind(&row.subject)
+    .bind(row.kind.name())
+    .bind(row.not_before_unix_s.cast_signed())
+    .bind(row.not_after_unix_s.cast_signed())
+    .execute(connection)
+    .await?;
+    Ok(())
 }

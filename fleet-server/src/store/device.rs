@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
+use super::audit::{NewEntry, append};
 use super::{Result, Store, digest, from_json, to_json};
 
 /// A claim token, without its secret.
@@ -87,7 +88,7 @@ pub(crate) struct DeviceRow {
 
 impl Store {
     /// Stores claims.
-    pub(crate) async fn add_claims(&self, claims: &[Claim]) -> Result<()> {
+    pub(crate) async fn add_claims(&self, claims: &[Claim], entry: &NewEntry) -> Result<()> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         for claim in claims {
             sqlx::query(
@@ -103,6 +104,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         }
+        append(&mut transaction, entry).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -191,15 +193,22 @@ impl Store {
     /// Lets a device take part, again after a quarantine; says whether it did not before.
     /// Whichever instance of its agent speaks first then speaks for it. A revoked device stays
     /// out.
-    pub(crate) async fn approve(&self, device: &str) -> Result<bool> {
+    pub(crate) async fn approve(&self, device: &str, entry: &NewEntry) -> Result<bool> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let done = sqlx::query(
             "UPDATE device SET approved = 1, quarantined = NULL, instance = NULL,
-             numbering = numbering + 1 WHERE id = ? AND revoked IS NULL AND (approved = 0 OR quarantined IS NOT NULL)",
+             numbering = numbering + 1 WHERE id = ? AND revoked IS NULL
+             AND (approved = 0 OR quarantined IS NOT NULL)",
         )
         .bind(device)
-        .execute(&self.writer)
+        .execute(&mut *transaction)
         .await?;
-        Ok(done.rows_affected() == 1)
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        append(&mut transaction, entry).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// The key of a device.

@@ -4,6 +4,7 @@ use drover_api::Release;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
+use super::audit::{NewEntry, append};
 use super::{Result, Store, digest, from_json, to_json};
 
 /// A release and where its chunks are.
@@ -42,7 +43,11 @@ impl Store {
     }
 
     /// Adds a release whose bundle is stored and verified.
-    pub(crate) async fn add_release(&self, release: &ReleaseRow) -> Result<Published> {
+    pub(crate) async fn add_release(
+        &self,
+        release: &ReleaseRow,
+        entry: &NewEntry,
+    ) -> Result<Published> {
         let summary = &release.summary;
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let verdict = check(&mut *transaction, summary).await?;
@@ -64,6 +69,7 @@ impl Store {
         .bind(summary.published_unix_s.cast_signed())
         .execute(&mut *transaction)
         .await?;
+        append(&mut transaction, entry).await?;
         transaction.commit().await?;
         Ok(Published::New)
     }

@@ -8,6 +8,7 @@ use drover_trust::AssignedBundle;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
+use super::audit::{NewEntry, append};
 use super::{Result, Store, digest, from_json, to_json};
 use crate::clock;
 
@@ -20,6 +21,10 @@ pub(crate) struct NewRollout {
     pub(crate) strategy: Strategy,
     pub(crate) policy: Policy,
     pub(crate) members: Vec<(String, u32)>,
+    /// Account that creates it.
+    pub(crate) created_by: String,
+    /// Whether it waits for somebody else's approval.
+    pub(crate) waits: bool,
 }
 
 /// A rollout without its members.
@@ -37,6 +42,22 @@ pub(crate) struct RolloutRow {
     pub(crate) sent_before: u64,
     pub(crate) created_unix_ms: u64,
     pub(crate) completed_unix_ms: Option<u64>,
+    pub(crate) created_by: String,
+    pub(crate) approved_by: Option<String>,
+}
+
+/// What became of an approval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Approved {
+    /// The rollout begins.
+    Begins,
+    /// It does not wait for one.
+    NotWaiting,
+    /// A rollout of the same model that was created later has begun.
+    Overtaken {
+        /// Which one.
+        by: i64,
+    },
 }
 
 /// One device of a rollout.
@@ -65,34 +86,99 @@ pub(crate) struct Assigned {
 pub(crate) type Signed = (Vec<u8>, u64);
 
 const COLUMNS: &str = "id, digest, name, selector, strategy, policy, state, reason, stage,
-    sent_before, created_unix_ms, completed_unix_ms";
+    sent_before, created_unix_ms, completed_unix_ms, created_by, approved_by";
 
 impl Store {
     /// Creates a rollout. Devices that wait for an older rollout of the same model wait for
-    /// this one from now on.
-    pub(crate) async fn add_rollout(&self, new: &NewRollout) -> Result<i64> {
+    /// this one from the moment that it begins: now, or when it is approved. The entry's object
+    /// becomes its identity.
+    pub(crate) async fn add_rollout(&self, new: &NewRollout, entry: NewEntry) -> Result<i64> {
+        let state = match new.waits {
+            true => RolloutState::Waiting,
+            false => RolloutState::Active,
+        };
         let now = clock::unix_ms();
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let id: i64 = sqlx::query_scalar(
             "INSERT INTO rollout(digest, name, selector, strategy, policy, state, sent_before,
-             created_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6,
-             (SELECT sent_bytes FROM release WHERE digest = ?1), ?7) RETURNING id",
+             created_unix_ms, created_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6,
+             (SELECT sent_bytes FROM release WHERE digest = ?1), ?7, ?8) RETURNING id",
         )
         .bind(&new.digest[..])
         .bind(&new.name)
         .bind(to_json(&new.selector)?)
         .bind(to_json(&new.strategy)?)
         .bind(to_json(&new.policy)?)
-        .bind(to_json(&RolloutState::Active)?)
+        .bind(to_json(&state)?)
         .bind(now.cast_signed())
+        .bind(&new.created_by)
         .fetch_one(&mut *transaction)
         .await?;
         for (device, stage) in &new.members {
             admit(&mut transaction, id, device, *stage, now).await?;
-            supersede(&mut transaction, id, device, &new.name, true, now).await?;
+            if !new.waits {
+                supersede(&mut transaction, id, device, &new.name, true, now).await?;
+            }
         }
+        append(&mut transaction, &entry.about(format!("r{id}"))).await?;
         transaction.commit().await?;
         Ok(id)
+    }
+
+    /// Lets a rollout begin that waits for approval.
+    pub(crate) async fn approve_rollout(
+        &self,
+        rollout: &RolloutRow,
+        who: &str,
+        entry: &NewEntry,
+    ) -> Result<Approved> {
+        let now = clock::unix_ms();
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        // Devices belong to the newest rollout of a model; an older one must not take them back.
+        let newer: Option<i64> = sqlx::query_scalar(
+            "SELECT max(id) FROM rollout WHERE name = ? AND id > ? AND state <> ?",
+        )
+        .bind(&rollout.name)
+        .bind(rollout.id)
+        .bind(to_json(&RolloutState::Waiting)?)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if let Some(by) = newer {
+            return Ok(Approved::Overtaken { by });
+        }
+        let done = sqlx::query(
+            "UPDATE rollout SET state = ?, approved_by = ?, sent_before =
+             (SELECT sent_bytes FROM release WHERE release.digest = rollout.digest)
+             WHERE id = ? AND state = ?",
+        )
+        .bind(to_json(&RolloutState::Active)?)
+        .bind(who)
+        .bind(rollout.id)
+        .bind(to_json(&RolloutState::Waiting)?)
+        .execute(&mut *transaction)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Ok(Approved::NotWaiting);
+        }
+        let devices: Vec<String> =
+            sqlx::query_scalar("SELECT device FROM member WHERE rollout = ?")
+                .bind(rollout.id)
+                .fetch_all(&mut *transaction)
+                .await?;
+        for device in devices {
+            supersede(
+                &mut transaction,
+                rollout.id,
+                &device,
+                &rollout.name,
+                true,
+                now,
+            )
+            .await?;
+        }
+        append(&mut transaction, entry).await?;
+        transaction.commit().await?;
+        Ok(Approved::Begins)
     }
 
     /// One rollout.
@@ -438,5 +524,7 @@ fn read(row: &SqliteRow) -> Result<RolloutRow> {
         sent_before: row.get::<i64, _>(9).cast_unsigned(),
         created_unix_ms: row.get::<i64, _>(10).cast_unsigned(),
         completed_unix_ms: row.get::<Option<i64>, _>(11).map(i64::cast_unsigned),
+        created_by: row.get(12),
+        approved_by: row.get(13),
     })
 }

@@ -198,6 +198,54 @@ CREATE TABLE catalog (
     envelope BLOB NOT NULL
 ) STRICT;
 ",
+    "
+-- Accounts and their tokens, the audit log, and rollouts that a second person approves.
+CREATE TABLE operator (
+    name TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    password TEXT NOT NULL,
+    disabled INTEGER NOT NULL DEFAULT 0,
+    created_unix_s INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE api_token (
+    id TEXT PRIMARY KEY,
+    sha256 BLOB NOT NULL,
+    name TEXT NOT NULL,
+    account TEXT NOT NULL,
+    role TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    created_unix_s INTEGER NOT NULL,
+    expires_unix_s INTEGER NOT NULL,
+    revoked INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX api_token_by_account ON api_token(account);
+
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY,
+    unix_ms INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    role TEXT NOT NULL,
+    how TEXT NOT NULL,
+    what TEXT NOT NULL,
+    object TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    previous TEXT NOT NULL,
+    hash TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;
+-- Replacing a row deletes it without the trigger below being asked.
+CREATE TRIGGER audit_grows_by_one BEFORE INSERT ON audit
+    WHEN NEW.number <> (SELECT coalesce(max(number), 0) + 1 FROM audit)
+    BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;
+CREATE TRIGGER audit_is_never_cut BEFORE DELETE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;
+
+ALTER TABLE rollout ADD COLUMN created_by TEXT NOT NULL DEFAULT '';
+ALTER TABLE rollout ADD COLUMN approved_by TEXT;
+",
 ];
 
 /// Makes the steps that are missing.

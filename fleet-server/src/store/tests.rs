@@ -31,6 +31,19 @@ fn claim(id: &str) -> Claim {
     }
 }
 
+/// What the audit log is to say of any change.
+fn entry() -> NewEntry {
+    NewEntry {
+        who: "alice".into(),
+        role: drover_api::OperatorRole::Admin,
+        how: "token t".into(),
+        what: "test",
+        object: String::new(),
+        detail: String::new(),
+        reason: String::new(),
+    }
+}
+
 fn device(id: &str) -> NewDevice {
     NewDevice {
         id: id.into(),
@@ -48,7 +61,7 @@ fn device(id: &str) -> NewDevice {
 async fn enrol(store: &Store, id: &str) {
     let claim = claim(&format!("claim-{id}"));
     store
-        .add_claims(std::slice::from_ref(&claim))
+        .add_claims(std::slice::from_ref(&claim), &entry())
         .await
         .unwrap();
     store.use_claim(&claim, &device(id), true).await.unwrap();
@@ -86,6 +99,8 @@ fn rollout(release: &ReleaseRow, devices: &[&str]) -> NewRollout {
         strategy: Strategy::AllAtOnce,
         policy: Policy::default(),
         members: devices.iter().map(|d| ((*d).into(), 1)).collect(),
+        created_by: "alice".into(),
+        waits: false,
     }
 }
 
@@ -186,7 +201,7 @@ async fn a_claim_is_for_one_device() {
     let Fixture { store, dir: _dir } = fixture().await;
     let claim = claim("c");
     store
-        .add_claims(std::slice::from_ref(&claim))
+        .add_claims(std::slice::from_ref(&claim), &entry())
         .await
         .unwrap();
     let used = async |id: &str, now| {
@@ -229,18 +244,21 @@ async fn a_late_hello_says_nothing() {
 async fn counters_of_a_name_only_grow() {
     let Fixture { store, dir: _dir } = fixture().await;
     assert_eq!(
-        store.add_release(&release(2)).await.unwrap(),
+        store.add_release(&release(2), &entry()).await.unwrap(),
         Published::New
     );
     assert_eq!(
-        store.add_release(&release(2)).await.unwrap(),
+        store.add_release(&release(2), &entry()).await.unwrap(),
         Published::Same
     );
     let behind = Published::Behind {
         counter: 2,
         version: "1.2".into(),
     };
-    assert_eq!(store.add_release(&release(1)).await.unwrap(), behind);
+    assert_eq!(
+        store.add_release(&release(1), &entry()).await.unwrap(),
+        behind
+    );
     store.add_sent_bytes(&[2; 32], 50).await.unwrap();
     let read = store.release(&[2; 32]).await.unwrap().unwrap();
     assert_eq!((read.summary.sent_bytes, read.payload_offset), (50, 10));
@@ -254,10 +272,10 @@ async fn sequences_only_grow_and_newer_rollouts_take_devices_over() {
         enrol(&store, id).await;
     }
     let (old, new) = (release(1), release(2));
-    store.add_release(&old).await.unwrap();
-    store.add_release(&new).await.unwrap();
+    store.add_release(&old, &entry()).await.unwrap();
+    store.add_release(&new, &entry()).await.unwrap();
     let first = store
-        .add_rollout(&rollout(&old, &["d1", "d2"]))
+        .add_rollout(&rollout(&old, &["d1", "d2"]), entry())
         .await
         .unwrap();
     let sign = |sequence: u64, bundles: Vec<AssignedBundle>| {
@@ -270,7 +288,7 @@ async fn sequences_only_grow_and_newer_rollouts_take_devices_over() {
     assert_eq!((assigned.sequence, assigned.expires_unix_s), (1, 1));
 
     let second = store
-        .add_rollout(&rollout(&new, &["d1", "d2"]))
+        .add_rollout(&rollout(&new, &["d1", "d2"]), entry())
         .await
         .unwrap();
     let status = async |rollout| {
@@ -328,4 +346,74 @@ async fn a_database_of_a_newer_server_is_left_alone() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("newer server"), "{error}");
+}
+
+#[tokio::test]
+async fn the_audit_log_is_only_added_to() {
+    let Fixture { store, dir: _dir } = fixture().await;
+    enrol(&store, "d1").await;
+    for object in ["a", "b"] {
+        store
+            .add_audit(&entry().about(object.into()))
+            .await
+            .unwrap();
+    }
+    for sql in [
+        "UPDATE audit SET who = 'bob'",
+        "DELETE FROM audit",
+        "INSERT OR REPLACE INTO audit SELECT 1, unix_ms, 'bob', role, how, what, object, detail,
+         reason, previous, hash FROM audit WHERE number = 1",
+    ] {
+        let done = sqlx::raw_sql(sql).execute(&store.writer).await;
+        assert!(done.is_err(), "{sql}");
+    }
+    let entries = store.audit(0, 10).await.unwrap();
+    let mut chain = drover_api::audit::AuditChain::default();
+    entries.iter().for_each(|e| chain.push(e).unwrap());
+    assert_eq!(entries.len(), 3);
+    let (number, hash) = store.audit_end().await.unwrap();
+    assert_eq!((number, &hash), (3, &entries[2].hash));
+    assert_eq!(store.audit(1, 1).await.unwrap(), entries[1..2]);
+}
+
+#[tokio::test]
+async fn a_change_that_fails_leaves_no_entry() {
+    let Fixture { store, dir: _dir } = fixture().await;
+    store.add_release(&release(2), &entry()).await.unwrap();
+    store.add_release(&release(1), &entry()).await.unwrap();
+    assert!(!store.approve("nobody", &entry()).await.unwrap());
+    assert_eq!(store.audit_end().await.unwrap().0, 1);
+}
+
+#[tokio::test]
+async fn an_approved_rollout_takes_devices_over_only_then() {
+    let Fixture { store, dir: _dir } = fixture().await;
+    enrol(&store, "d1").await;
+    let (old, new) = (release(1), release(2));
+    store.add_release(&old, &entry()).await.unwrap();
+    store.add_release(&new, &entry()).await.unwrap();
+    let first = rollout(&old, &["d1"]);
+    let first = store.add_rollout(&first, entry()).await.unwrap();
+    let waiting = |release| NewRollout {
+        waits: true,
+        ..rollout(release, &["d1"])
+    };
+    let second = store.add_rollout(&waiting(&new), entry()).await.unwrap();
+    let third = store.add_rollout(&waiting(&new), entry()).await.unwrap();
+    let status = async |rollout| store.members(rollout).await.unwrap().remove(0).status;
+    assert_eq!(status(first).await, DeviceStatus::Pending);
+    assert_eq!(store.open_rollouts().await.unwrap().len(), 1);
+
+    let approve = async |rollout| {
+        let row = store.rollout(rollout).await.unwrap().unwrap();
+        store.approve_rollout(&row, "bob", &entry()).await.unwrap()
+    };
+    assert_eq!(approve(third).await, Approved::Begins);
+    assert_eq!(status(first).await, DeviceStatus::Superseded);
+    let row = store.rollout(third).await.unwrap().unwrap();
+    assert_eq!(row.approved_by.as_deref(), Some("bob"));
+    assert_eq!(row.state, RolloutState::Active);
+    // Twice changes nothing, and an older one does not take devices back.
+    assert_eq!(approve(third).await, Approved::NotWaiting);
+    assert_eq!(approve(second).await, Approved::Overtaken { by: third });
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use drover_api::DeviceTrust;
 use sqlx::Row as _;
 
+use super::audit::{NewEntry, append};
 use super::{Result, Store, from_json, to_json};
 
 /// Instances of an agent that are remembered; what is older is taken for a replay.
@@ -269,13 +270,22 @@ impl Store {
     }
 
     /// Gives a device away: it gets its voucher with each hello until it has left.
-    pub(crate) async fn transfer(&self, device: &str, to: &str, voucher: &[u8]) -> Result<()> {
+    pub(crate) async fn transfer(
+        &self,
+        device: &str,
+        to: &str,
+        voucher: &[u8],
+        entry: &NewEntry,
+    ) -> Result<()> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("UPDATE device SET voucher = ?, transferred_to = ? WHERE id = ?")
             .bind(voucher)
             .bind(to)
             .bind(device)
-            .execute(&self.writer)
+            .execute(&mut *transaction)
             .await?;
+        append(&mut transaction, entry).await?;
+        transaction.commit().await?;
         Ok(())
     }
 

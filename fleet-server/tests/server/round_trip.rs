@@ -267,6 +267,7 @@ fn everyone() -> CreateRollout {
         selector: drover_api::Selector::default(),
         strategy: Strategy::AllAtOnce,
         policy: drover_api::Policy::default(),
+        approval: false,
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn run(client: &Client, id: &str, out: &Output) -> Result<()> {
                 match rollout.state {
                     RolloutState::Completed => return Ok(()),
                     RolloutState::Paused => return Err(paused(rollout)),
-                    RolloutState::Active => {}
+                    RolloutState::Waiting | RolloutState::Active => {}
                 }
             }
             Err(error @ ApiError::Unreachable { .. }) => {

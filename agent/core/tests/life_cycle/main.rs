@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod hostile;
+#[cfg(feature = "mutation")]
+mod mutated;
 mod pace;
 mod power_cut;
 mod random;
 mod refused;
+mod stolen;
 mod trust;
 mod world;

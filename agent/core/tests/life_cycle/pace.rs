@@ -117,6 +117,7 @@ fn a_part_that_is_held_back_is_reported() {
         }
     ));
     assert!(!device.disk.files.contains(&new.digest));
+    assert_eq!(device.early_stages, 0);
     completes(&mut device, &server, &new);
 }
 

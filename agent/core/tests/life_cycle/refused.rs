@@ -21,26 +21,27 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     use FailureCode as F;
-    let none: (fn(&mut Assignment), fn(&mut Catalog)) = (|_| {}, |_| {});
+    let as_assigned: fn(&mut Assignment) = |_| {};
+    let as_listed: fn(&mut Catalog) = |_| {};
     let assigned = |what, code, alter: fn(&mut Assignment)| Case {
         what,
         code,
         assignment: alter,
-        catalog: none.1,
+        catalog: as_listed,
         signers: (FLEET_KEY, CATALOG_KEY),
     };
     let listed = |what, code, alter: fn(&mut Catalog)| Case {
         what,
         code,
-        assignment: none.0,
+        assignment: as_assigned,
         catalog: alter,
         signers: (FLEET_KEY, CATALOG_KEY),
     };
     let signed = |what, assignment, catalog| Case {
         what,
         code: F::SignatureInvalid,
-        assignment: none.0,
-        catalog: none.1,
+        assignment: as_assigned,
+        catalog: as_listed,
         signers: (assignment, catalog),
     };
     vec![

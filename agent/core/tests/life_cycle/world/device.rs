@@ -48,6 +48,8 @@ pub(crate) struct Device {
     pub(crate) now_ms: u64,
     pub(crate) connected: bool,
     pub(crate) disk_full: bool,
+    /// Stagings that were asked for before every chunk was there.
+    pub(crate) early_stages: u32,
     /// Points passed at which the power can be cut.
     pub(crate) points: u64,
     pub(crate) cut_at: Option<u64>,
@@ -131,6 +133,7 @@ impl Device {
             now_ms: 0,
             connected: false,
             disk_full: false,
+            early_stages: 0,
             points: 0,
             cut_at: None,
             signed: BTreeSet::new(),
@@ -308,6 +311,7 @@ impl Device {
         let digest = *manifest.digest();
         let here = self.disk.chunks.get(&digest).cloned().unwrap_or_default();
         if here.len() < manifest.manifest().chunking.digests.len() {
+            self.early_stages += 1;
             let chunks = here.keys().copied().collect();
             return Event::Incomplete { digest, chunks };
         }

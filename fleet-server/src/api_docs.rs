@@ -17,6 +17,7 @@ use crate::http;
         http::healthz, http::status, http::metrics,
         http::broker, http::start_broker, http::stop_broker,
         http::mosquitto, http::revocation_list, http::certify_operator,
+        http::revoke_operator,
         http::create_tokens, http::enroll, http::devices, http::device, http::approve_device,
         http::revoke_device, http::renew_certificate,
         http::transfer_device, http::roots, http::publish_root, http::catalog,

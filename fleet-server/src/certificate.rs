@@ -188,6 +188,17 @@ pub(crate) async fn certify_operator(
     })
 }
 
+/// Takes back all certificates of an operator; says how many were valid.
+pub(crate) async fn revoke_operator(core: &Core, name: &str) -> Result<u64, ServerError> {
+    let subject = format!("operator:{name}");
+    let revoked = core
+        .store
+        .revoke_certificates(&subject, clock::unix_s())
+        .await?;
+    publish_revocations(core).await?;
+    Ok(revoked)
+}
+
 /// Keeps a device out until an operator approves it again: its identity is in doubt.
 pub(crate) async fn quarantine(
     core: &Core,

@@ -35,7 +35,8 @@ pub(crate) use insight::{
 };
 pub(crate) use operate::{
     __path_broker, __path_certify_operator, __path_healthz, __path_metrics, __path_mosquitto,
-    __path_revocation_list, __path_start_broker, __path_status, __path_stop_broker,
+    __path_revocation_list, __path_revoke_operator, __path_start_broker, __path_status,
+    __path_stop_broker,
 };
 pub(crate) use operator::{
     __path_add_operator, __path_api_tokens, __path_create_api_token, __path_disable_operator,
@@ -104,6 +105,10 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
     let admin = Router::new()
         .route("/v1/broker/mosquitto", post(operate::mosquitto))
         .route("/v1/certificates", post(operate::certify_operator))
+        .route(
+            "/v1/certificates/{name}/revoke",
+            post(operate::revoke_operator),
+        )
         .route("/v1/roots", post(trust::publish_root))
         .route(
             "/v1/operators",
@@ -142,7 +147,10 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .method_not_allowed_fallback(operate::nothing_here)
         // Each handler names its own limit when it reads a body.
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(
+            core.clone(),
+            crate::tls::peer_certificate,
+        ))
         .layer(middleware::from_fn(gate::number))
-        .layer(middleware::from_fn(crate::tls::peer_certificate))
         .with_state(core)
 }

@@ -78,3 +78,10 @@ pub struct OperatorCertificate {
     /// End of its life, in seconds since 1970.
     pub expires_unix_s: u64,
 }
+
+/// What was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Revoked {
+    /// How many certificates were valid until now.
+    pub certificates: u64,
+}

@@ -14,11 +14,11 @@ use ureq::http::HeaderValue;
 pub use tls::TlsFiles;
 
 use crate::{
-    AddOperator, ApiToken, AuditEntry, AuditHead, BootStats, Broker, CertifyOperator, ConfigFile,
-    CreateApiToken, CreateRollout, CreateTokens, Device, DriftStatus, ErrorBody, ErrorCode, Event,
-    FinishOidc, Health, List, Login, MosquittoRequest, NewApiToken, Observation,
-    ObservationSummary, Operator, OperatorCertificate, Release, RevokeDevice, Rollout, Secret,
-    SetPassword, SetRole, StartOidc, StartedOidc, Status, Token, WhoAmI,
+    AddOperator, ApiToken, AuditEntry, AuditHead, BootStats, Broker, Catalog, CertifyOperator,
+    ConfigFile, CreateApiToken, CreateRollout, CreateTokens, Device, DriftStatus, ErrorBody,
+    ErrorCode, Event, FinishOidc, Health, List, Login, MosquittoRequest, NewApiToken, Observation,
+    ObservationSummary, Operator, OperatorCertificate, Release, RevokeDevice, Revoked, Rollout,
+    RootVersion, Secret, SetPassword, SetRole, StartOidc, StartedOidc, Status, Token, WhoAmI,
 };
 
 /// Header that says why something is changed; UTF-8.
@@ -187,10 +187,50 @@ impl Client {
     /// # Errors
     /// Any [`ApiError`].
     pub fn publish_release(&self, container: &[u8]) -> Result<Release> {
-        let request = self
-            .change("/v1/releases")
-            .header("content-type", "application/octet-stream");
-        self.answer("/v1/releases", request.send(container))
+        self.send("/v1/releases", container)
+    }
+
+    /// Publishes a bundle whose content travels encrypted, for the fleet's devices alone.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn publish_confidential(&self, container: &[u8]) -> Result<Release> {
+        self.send("/v1/releases?confidential=true", container)
+    }
+
+    /// The catalog that devices get.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn catalog(&self) -> Result<Catalog> {
+        self.get("/v1/catalog")
+    }
+
+    /// All roots of the fleet, the oldest first.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn roots(&self) -> Result<Vec<RootVersion>> {
+        self.list("/v1/roots")
+    }
+
+    /// Publishes the root that follows the newest, given as its encoded envelope.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn publish_root(&self, envelope: &[u8]) -> Result<RootVersion> {
+        self.send("/v1/roots", envelope)
+    }
+
+    /// Gives a device to another fleet by a voucher, given as its encoded envelope.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn transfer_device(&self, device: &str, voucher: &[u8]) -> Result<Device> {
+        self.send(
+            &format!("/v1/devices/{}/transfer", segment(device)),
+            voucher,
+        )
     }
 
     /// All releases, newest first.
@@ -322,6 +362,14 @@ impl Client {
     /// Any [`ApiError`].
     pub fn certify_operator(&self, request: &CertifyOperator) -> Result<OperatorCertificate> {
         self.post("/v1/certificates", request)
+    }
+
+    /// Takes back all certificates of an operator.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn revoke_operator(&self, name: &str) -> Result<Revoked> {
+        self.post(&format!("/v1/certificates/{}/revoke", segment(name)), &())
     }
 
     fn url(&self, path: &str) -> String {
@@ -488,6 +536,13 @@ impl Client {
             Some(reason) => request.header(REASON_HEADER, reason),
             None => request,
         }
+    }
+
+    fn send<T: DeserializeOwned>(&self, path: &str, bytes: &[u8]) -> Result<T> {
+        let request = self
+            .change(path)
+            .header("content-type", "application/octet-stream");
+        self.answer(path, request.send(bytes))
     }
 
     fn answer<T: DeserializeOwned>(

@@ -22,7 +22,7 @@ pub mod trust;
 
 pub use audit::{AuditEntry, AuditHead};
 pub use broker::{
-    Broker, BrokerKind, CertifyOperator, ConfigFile, MosquittoRequest, OperatorCertificate,
+    Broker, BrokerKind, CertifyOperator, ConfigFile, MosquittoRequest, OperatorCertificate, Revoked,
 };
 pub use client::{ApiError, Client, REASON_HEADER, TlsFiles};
 pub use data::BootStats;

@@ -40,6 +40,7 @@ impl ExternalBroker {
         if let Some((user, password)) = &self.login.credentials {
             options.set_credentials(user, password);
         }
+        let mut serial = None;
         if self.endpoint.tls.is_some() {
             let Some(authority) = &self.authority else {
                 tracing::warn!(device, "only the broker's operator can end this session");
@@ -56,11 +57,24 @@ impl ExternalBroker {
             })?;
             // A minute is enough for this one connection.
             self.store.add_certificate(&issued.row).await?;
+            serial = Some(issued.row.serial);
             let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(ed25519_pkcs8(&secret)));
             let roots = vec![authority.certificate().clone()];
             let tls = client_config(roots, vec![issued.der], key)?;
             options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
         }
+        self.take_over_with(device, options).await;
+        match serial {
+            Some(serial) => {
+                self.store
+                    .revoke_certificate(&serial, clock::unix_s())
+                    .await
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn take_over_with(&self, device: &str, options: MqttOptions) {
         let (client, mut events) = AsyncClient::new(options, 4);
         let taken = async {
             loop {
@@ -78,7 +92,6 @@ impl ExternalBroker {
         if tokio::time::timeout(PATIENCE, taken).await.is_err() {
             tracing::warn!(device, "the broker did not let its session be ended");
         }
-        Ok(())
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use drover_api::{
     Broker, CertifyOperator, ConfigFile, ErrorBody, Health, List, MosquittoRequest,
-    OperatorCertificate, RolloutState, Status,
+    OperatorCertificate, Revoked, RolloutState, Status,
 };
 
 use super::Refusal;
@@ -159,6 +159,18 @@ pub(crate) async fn certify_operator(
     certificate::certify_operator(&core, &actor, &request)
         .await
         .map(Json)
+}
+
+/// Takes back all certificates of an operator.
+#[utoipa::path(post, path = "/v1/certificates/{name}/revoke", tag = "server",
+    params(("name" = String, Path, description = "Name of the operator's account")),
+    responses((status = 200, body = Revoked)))]
+pub(crate) async fn revoke_operator(
+    State(core): State<Arc<Core>>,
+    Path(name): Path<String>,
+) -> Result<Json<Revoked>, Refusal> {
+    let certificates = certificate::revoke_operator(&core, &name).await?;
+    Ok(Json(Revoked { certificates }))
 }
 
 fn describe(core: &Core) -> Broker {

@@ -150,6 +150,16 @@ impl Store {
         Ok(done.rows_affected())
     }
 
+    /// Takes back one certificate.
+    pub(crate) async fn revoke_certificate(&self, serial: &[u8], now_unix_s: u64) -> Result<()> {
+        sqlx::query("UPDATE certificate SET revoked_unix_s = ? WHERE serial = ?")
+            .bind(now_unix_s.cast_signed())
+            .bind(serial)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
     /// Takes back a device's certificates and admits it no more.
     pub(crate) async fn revoke_device(
         &self,

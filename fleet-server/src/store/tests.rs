@@ -28,6 +28,7 @@ fn claim(id: &str) -> Claim {
         auto_approve: true,
         rule: None,
         labels: BTreeMap::from([("site".into(), "token".into())]),
+        for_device: None,
     }
 }
 
@@ -79,6 +80,7 @@ fn release(counter: u64) -> ReleaseRow {
             version: format!("1.{counter}"),
             digest: data_encoding::HEXLOWER.encode(&digest),
             counter,
+            epoch: 3,
             description: String::new(),
             total_bytes: 100,
             chunks: 1,
@@ -87,6 +89,7 @@ fn release(counter: u64) -> ReleaseRow {
             created_unix_s: 1,
             published_unix_s: 2,
             sent_bytes: 0,
+            confidential: false,
         },
     }
 }
@@ -110,6 +113,7 @@ fn bundle(release: &ReleaseRow) -> AssignedBundle {
         digest: release.digest,
         counter: release.summary.counter,
         total_bytes: 100,
+        epoch: release.summary.epoch,
     }
 }
 
@@ -212,7 +216,8 @@ async fn a_claim_is_for_one_device() {
     assert_eq!(used("d1", 1001).await, ClaimOutcome::Expired);
     let enrolled = ClaimOutcome::Enrolled { approved: true };
     assert_eq!(used("d1", 999).await, enrolled);
-    assert_eq!(used("d2", 999).await, ClaimOutcome::Taken);
+    let taken = ClaimOutcome::Taken { by: "d1".into() };
+    assert_eq!(used("d2", 999).await, taken);
     // The answer was lost, and by now the claim has expired.
     assert_eq!(used("d1", 2000).await, enrolled);
     let devices = store.devices().await.unwrap();
@@ -416,4 +421,87 @@ async fn an_approved_rollout_takes_devices_over_only_then() {
     // Twice changes nothing, and an older one does not take devices back.
     assert_eq!(approve(third).await, Approved::NotWaiting);
     assert_eq!(approve(second).await, Approved::Overtaken { by: third });
+}
+
+#[tokio::test]
+async fn numbers_survive_and_an_approval_lets_anybody_speak_first() {
+    let Fixture { store, dir: _dir } = fixture().await;
+    enrol(&store, "d1").await;
+    let counted = |instance: u8, boot, counter| Counted {
+        device: "d1".into(),
+        instance: [instance; 16],
+        boot,
+        counter,
+    };
+    let all = [counted(1, 1, 5), counted(2, 2, 1), counted(2, 2, 9)];
+    store.counted(&all).await.unwrap();
+    let numbers = store.numbers("d1").await.unwrap();
+    assert_eq!(numbers.current, Some([2; 16]));
+    assert_eq!(numbers.instances[&[1; 16]], (1, 5));
+    assert_eq!(numbers.instances[&[2; 16]], (2, 9));
+
+    assert!(store.quarantine("d1", "two of them").await.unwrap());
+    assert!(!store.quarantine("d1", "again").await.unwrap());
+    assert!(!store.device_key("d1").await.unwrap().unwrap().approved);
+    assert!(store.approve("d1", &entry()).await.unwrap());
+    let after = store.numbers("d1").await.unwrap();
+    assert_eq!((after.current, after.instances.len()), (None, 2));
+    assert_ne!(after.numbering, numbers.numbering);
+    let known = store.device_key("d1").await.unwrap().unwrap();
+    assert_eq!((known.approved, known.numbering), (true, after.numbering));
+}
+
+#[tokio::test]
+async fn starts_long_gone_are_forgotten() {
+    let Fixture { store, dir: _dir } = fixture().await;
+    enrol(&store, "d1").await;
+    let all: Vec<Counted> = (1..=300u64)
+        .map(|boot| Counted {
+            device: "d1".into(),
+            instance: std::array::from_fn(|i| u8::try_from((boot >> (8 * (i % 2))) & 255).unwrap()),
+            boot,
+            counter: 1,
+        })
+        .collect();
+    store.counted(&all).await.unwrap();
+    let numbers = store.numbers("d1").await.unwrap();
+    let oldest = numbers.instances.values().map(|n| n.0).min();
+    assert_eq!((numbers.instances.len(), oldest), (256, Some(45)));
+}
+
+#[tokio::test]
+async fn a_device_without_fresh_catalogs_is_marked_and_unmarked() {
+    let Fixture { store, dir: _dir } = fixture().await;
+    enrol(&store, "d1").await;
+    let mut trust = drover_api::DeviceTrust {
+        received_unix_ms: 1_000_000,
+        root_version: 1,
+        catalog_version: 7,
+        catalog_unix_s: 500,
+        time_floor_s: 1,
+        installed: vec![],
+        refused: vec![],
+    };
+    // Without an assignment no catalog is due.
+    let none = (Vec::<String>::new(), Vec::<String>::new());
+    assert_eq!(store.mark_stale(900, 950).await.unwrap(), none);
+    store.set_trust("d1", &trust).await.unwrap();
+    assert_eq!(store.mark_stale(500, 950).await.unwrap(), none);
+    let (stale, _) = store.mark_stale(501, 950).await.unwrap();
+    assert_eq!(stale, ["d1"]);
+    assert_eq!(store.mark_stale(502, 951).await.unwrap(), none, "twice");
+    let device = store.devices().await.unwrap().remove(0);
+    assert_eq!(device.stale_since_unix_s, Some(950));
+    assert_eq!(device.trust.as_ref(), Some(&trust));
+
+    // An older catalog proves nothing, one of the future counts as one of now.
+    trust.catalog_unix_s = 400;
+    store.set_trust("d1", &trust).await.unwrap();
+    assert_eq!(store.mark_stale(502, 951).await.unwrap(), none);
+    trust.catalog_unix_s = u64::MAX;
+    store.set_trust("d1", &trust).await.unwrap();
+    let (_, fresh) = store.mark_stale(1000, 1500).await.unwrap();
+    assert_eq!(fresh, ["d1"]);
+    let (stale, _) = store.mark_stale(1001, 1500).await.unwrap();
+    assert_eq!(stale, ["d1"]);
 }

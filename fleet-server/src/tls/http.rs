@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
@@ -25,7 +25,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::TlsIdentity;
+use crate::http::Refusal;
 use crate::metrics::Metrics;
+use crate::state::Core;
 use crate::store::Store;
 
 /// Longest handshake.
@@ -45,14 +47,20 @@ pub(crate) struct Peer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PeerCertificate(pub(crate) String);
 
-/// Puts [`PeerCertificate`] where handlers find it.
-pub(crate) async fn peer_certificate(mut request: Request, next: Next) -> Response {
+/// Puts [`PeerCertificate`] where handlers find it, unless it was revoked since the handshake.
+pub(crate) async fn peer_certificate(
+    State(core): State<Arc<Core>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
     let info = request.extensions().get::<ConnectInfo<Peer>>();
-    if let Some(identity) = info.and_then(|ConnectInfo(peer)| peer.certificate.clone()) {
+    if let Some(identity) = info.and_then(|ConnectInfo(peer)| peer.certificate.clone())
+        && identity.is_valid(&core.store).await?
+    {
         let certificate = PeerCertificate(identity.subject);
         request.extensions_mut().insert(certificate);
     }
-    next.run(request).await
+    Ok(next.run(request).await)
 }
 
 /// The listener that axum serves.

@@ -17,6 +17,7 @@ pub(crate) struct TlsIdentity {
     pub(crate) kind: Kind,
     /// Identity of a device, `operator:<name>`, or the server itself.
     pub(crate) subject: String,
+    serial: Vec<u8>,
 }
 
 impl TlsIdentity {
@@ -46,7 +47,14 @@ impl TlsIdentity {
         Ok(Some(Self {
             kind: row.kind,
             subject: row.subject,
+            serial: row.serial,
         }))
+    }
+
+    /// Whether it is still good, for connections that live longer than a question.
+    pub(crate) async fn is_valid(&self, store: &Store) -> Result<bool, ServerError> {
+        let row = store.certificate(&self.serial).await?;
+        Ok(row.is_some_and(|row| row.revoked_unix_s.is_none()))
     }
 }
 

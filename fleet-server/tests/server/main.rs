@@ -5,6 +5,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod front;
 mod interface;
+mod mosquitto;
+mod permissions;
 mod round_trip;
 mod support;

@@ -6,22 +6,23 @@ use std::time::Duration;
 
 use drover_api::{CreateRollout, DeviceStatus, Level, RolloutState, Stage, Strategy};
 use drover_bundle::VerifiedManifest;
-use drover_server::BrokerConfig;
-use drover_trust::{Assignment, DeviceId, Domain, Envelope, Role, SecretKey, TrustedRoot};
+use drover_trust::{
+    Assignment, Catalog, CatalogMark, DeviceId, Domain, Envelope, Role, SecretKey, TrustedRoot,
+};
 use drover_wire::bitmap::Bitmap;
 use drover_wire::chunk::Chunk;
-use drover_wire::enrol::EnrolReply;
 use drover_wire::message::{
-    Ack, Addressed, Batch, Body, Down, Hello, Observation, Phase, Record, Running, State, Up,
-    Verdict,
+    Ack, Addressed, Batch, Body, Down, Hello, Numbered, Observation, Phase, Record, Running, State,
+    Up, Verdict,
 };
-use drover_wire::{limits, topic};
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use drover_wire::topic;
+use rumqttc::{AsyncClient, Event, Packet, QoS};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::support::{Fleet, PATIENCE, auto, baseline, enrolment, key, post, signed_bundle, wave};
+use crate::mosquitto;
+use crate::support::{Fleet, Member, PATIENCE, auto, baseline, key, signed_bundle, wave};
 
 /// What a device hears.
 enum Heard {
@@ -33,6 +34,8 @@ enum Heard {
 struct Device {
     key: SecretKey,
     id: DeviceId,
+    /// Counts its messages.
+    counter: u64,
     root: TrustedRoot,
     client: AsyncClient,
     packets: mpsc::UnboundedReceiver<Packet>,
@@ -55,12 +58,13 @@ impl Device {
 
     /// A device that has enrolled and tries to connect.
     async fn claim(fleet: &Fleet, n: u8, token: &str) -> Self {
-        let key = key(n);
-        let (body, _, _) = enrolment(&key, token, &format!("device-{n}"));
-        let (status, reply) = post(format!("{}/v1/enroll", fleet.url()), None, body).await;
-        assert_eq!(status, 200);
-        let reply = EnrolReply::decode(&reply).unwrap();
-        let (client, mut events) = connect(&reply, &reply.device);
+        let member = fleet.claim(n, token).await;
+        Self::of(fleet, member)
+    }
+
+    /// A device that tries to connect.
+    fn of(fleet: &Fleet, member: Member) -> Self {
+        let (client, mut events) = member.connect();
         let (sender, packets) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             loop {
@@ -73,8 +77,9 @@ impl Device {
             }
         });
         Self {
-            id: DeviceId::of(&key.public()),
-            key,
+            id: DeviceId::of(&member.key.public()),
+            key: member.key,
+            counter: 0,
             root: fleet.root.clone(),
             client,
             packets,
@@ -112,7 +117,15 @@ impl Device {
     }
 
     async fn say_signed(&mut self, message: Up, key: &SecretKey) {
-        let envelope = Envelope::signed(message.encode().unwrap(), Domain::Up, key);
+        self.counter += 1;
+        let numbered = Numbered {
+            device: self.id.to_string(),
+            instance: [1; 16],
+            boot: 1,
+            counter: self.counter,
+            message,
+        };
+        let envelope = Envelope::signed(numbered.encode().unwrap(), Domain::Up, key);
         let payload = envelope.encode().unwrap();
         let up = topic::up(self.id.as_str());
         self.client
@@ -174,9 +187,14 @@ impl Device {
     async fn assignment(&mut self, last: u64) -> Assignment {
         let (root, id) = (self.root.clone(), self.id.clone());
         self.hears("assignment", move |heard| match heard {
-            Heard::Down(Down::Assignment { envelope }) => {
-                let envelope = Envelope::decode(envelope).unwrap();
-                Assignment::open(&envelope, &root, &id, last, 0).ok()
+            Heard::Down(Down::Desired {
+                assignment,
+                catalog,
+            }) => {
+                let catalog = Envelope::decode(catalog).unwrap();
+                let catalog = Catalog::open(&catalog, &root, &CatalogMark::default(), 0).unwrap();
+                let envelope = Envelope::decode(assignment).unwrap();
+                Assignment::open(&envelope, &root, &catalog, &id, last, 0).ok()
             }
             _ => None,
         })
@@ -232,15 +250,6 @@ impl Device {
     }
 }
 
-fn connect(reply: &EnrolReply, client_id: &str) -> (AsyncClient, EventLoop) {
-    let mut options = MqttOptions::new(client_id, &reply.broker_host, reply.broker_port);
-    options
-        .set_credentials(&reply.device, &reply.mqtt_password)
-        .set_keep_alive(Duration::from_secs(5))
-        .set_max_packet_size(limits::MAX_PACKET_BYTES, limits::MAX_PACKET_BYTES);
-    AsyncClient::new(options, 64)
-}
-
 fn batch(sequences: impl IntoIterator<Item = u64>) -> Up {
     let record = |sequence| Record {
         sequence,
@@ -279,19 +288,11 @@ async fn a_release_reaches_devices_in_stages() {
 /// The same with the broker that production uses.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_reaches_devices_over_mosquitto() {
-    let Some(mosquitto) = Mosquitto::start() else {
+    let Some((fleet, _mosquitto)) = mosquitto::fleet().await else {
         println!("skipped: mosquitto is not installed");
         return;
     };
-    let fleet = Fleet::start_with(|config| {
-        config.broker = BrokerConfig::External {
-            host: "127.0.0.1".into(),
-            port: mosquitto.port,
-            username: None,
-            password: None,
-        };
-    });
-    roll_out_in_stages(fleet.await).await;
+    roll_out_in_stages(fleet).await;
 }
 
 async fn roll_out_in_stages(mut fleet: Fleet) {
@@ -470,13 +471,17 @@ async fn a_device_waits_outside_until_it_is_approved() {
         ..auto(1)
     };
     let token = fleet.tokens(request).await.remove(0);
-    let mut device = Device::claim(&fleet, 30, &token).await;
+    let member = fleet.claim(30, &token).await;
+    assert!(member.access.certificate.is_empty());
+    assert!(fleet.renew(&member).await.unwrap().certificate.is_empty());
     let waiting = fleet.operate(|c| c.device("device-30")).await.unwrap();
     assert!(!waiting.approved);
     fleet
         .operate(|c| c.approve_device("device-30"))
         .await
         .unwrap();
+    let access = fleet.renew(&member).await.unwrap();
+    let mut device = Device::of(&fleet, Member { access, ..member });
     device.connected().await;
     device.say(batch([1])).await;
     device.ack().await;
@@ -534,67 +539,4 @@ fn profile(bundle: [u8; 32], offset: f32) -> Vec<u8> {
         sketcher.count_window();
     }
     sketcher.close(1_060_000).encode().unwrap()
-}
-
-/// A broker of its own process, ended with the test.
-struct Mosquitto {
-    process: std::process::Child,
-    port: u16,
-}
-
-impl Mosquitto {
-    fn start() -> Option<Self> {
-        let port = {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().port()
-        };
-        // Without a configuration it listens on loopback only and lets everybody in.
-        for program in ["mosquitto", "/usr/sbin/mosquitto"] {
-            let mut command = std::process::Command::new(program);
-            command.args(["-p", &port.to_string()]);
-            command.stdout(std::process::Stdio::null());
-            command.stderr(std::process::Stdio::null());
-            if let Ok(process) = command.spawn() {
-                return Some(Self { process, port });
-            }
-        }
-        None
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The broker's own door: another client id, a foreign topic, no password.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_broker_lets_a_device_be_itself_only() {
-    let fleet = Fleet::start().await;
-    let token = fleet.tokens(auto(1)).await.remove(0);
-    let (body, _, _) = enrolment(&key(30), &token, "d");
-    let (_, reply) = post(format!("{}/v1/enroll", fleet.url()), None, body).await;
-    let mut reply = EnrolReply::decode(&reply).unwrap();
-
-    let (_, mut other_id) = connect(&reply, "aaaaaaaaaaaaaaaaaaaaaaaaaa");
-    assert!(other_id.poll().await.is_err());
-    let (client, mut events) = connect(&reply, &reply.device);
-    for filter in ["#", "drover/v1/d/+/down", topic::ALL_UP] {
-        client.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
-    }
-    let mut refused = 0;
-    while refused < 3 {
-        let event = tokio::time::timeout(PATIENCE, events.poll()).await.unwrap();
-        if let Event::Incoming(Packet::SubAck(ack)) = event.unwrap() {
-            let failed = rumqttc::SubscribeReasonCode::Failure;
-            assert_eq!(ack.return_codes, [failed]);
-            refused += 1;
-        }
-    }
-    reply.mqtt_password.push('x');
-    let (_, mut wrong) = connect(&reply, &reply.device);
-    assert!(wrong.poll().await.is_err());
 }

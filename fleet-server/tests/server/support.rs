@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use drover_api::{Client, CreateTokens};
+use drover_api::{Client, CreateTokens, TlsFiles};
 use drover_bundle::manifest::{
     Channel, Decision, FileRole, InputSpec, Manifest, Normalisation, OutputSpec, Requires, Scoring,
     TensorSpec, Tolerance, Window,
@@ -13,8 +15,14 @@ use drover_bundle::{Container, DType};
 use drover_server::{Config, Server};
 use drover_sketch::{Baseline, FeatureBaseline};
 use drover_trust::{Domain, Envelope, Role, RoleKeys, Root, SecretKey, TrustedRoot, keyfile};
-use drover_wire::enrol::{EnrolRequest, REQUEST_PROOF_DOMAIN};
+use drover_wire::enrol::{
+    Access, CertificateGrant, CertificateReply, CertificateRequest, EnrolReply, EnrolRequest,
+};
+use drover_wire::limits;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use rumqttc::{AsyncClient, EventLoop, MqttOptions, TlsConfiguration, Transport};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest as _, Sha256};
 
 /// Longest wait for anything.
@@ -27,6 +35,7 @@ pub(crate) fn key(n: u8) -> SecretKey {
 const ROOT: u8 = 1;
 const RELEASE: [u8; 2] = [2, 3];
 const FLEET: u8 = 4;
+const CATALOG: u8 = 5;
 
 /// A running server with its operator.
 pub(crate) struct Fleet {
@@ -34,6 +43,7 @@ pub(crate) struct Fleet {
     pub(crate) config: Config,
     pub(crate) server: Option<Server>,
     pub(crate) root: TrustedRoot,
+    counter: AtomicU64,
 }
 
 impl Fleet {
@@ -53,9 +63,12 @@ impl Fleet {
             version: 1,
             fleet: "test".into(),
             created_unix_s: 0,
+            expires_unix_s: u64::MAX,
+            epoch: 0,
             roles: vec![
                 role(Role::Root, &[ROOT]),
                 role(Role::Release, &RELEASE),
+                role(Role::Catalog, &[CATALOG]),
                 role(Role::Fleet, &[FLEET]),
             ],
         };
@@ -74,22 +87,54 @@ impl Fleet {
         change(&mut config);
         std::fs::write(&config.root, envelope.encode().unwrap()).unwrap();
         std::fs::write(&config.fleet_key, keyfile::format(Role::Fleet, &key(FLEET))).unwrap();
+        let catalog_key = dir.path().join("catalog.key");
+        std::fs::write(catalog_key, keyfile::format(Role::Catalog, &key(CATALOG))).unwrap();
         let server = drover_server::start(config.clone()).await.unwrap();
         Self {
             dir,
             config,
             server: Some(server),
             root: TrustedRoot::self_signed(envelope).unwrap(),
+            counter: AtomicU64::new(1),
         }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.server.as_ref().unwrap().http_addr())
+        format!("https://{}", self.server.as_ref().unwrap().http_addr())
     }
 
     pub(crate) fn operator(&self) -> Client {
         let token = self.config.data_dir.join("operator.token");
-        Client::new(&self.url(), &std::fs::read_to_string(token).unwrap())
+        self.client(&std::fs::read_to_string(token).unwrap(), None)
+    }
+
+    /// A client with a token and, maybe, a certificate and key in PEM.
+    pub(crate) fn client(&self, token: &str, identity: Option<(Vec<u8>, Vec<u8>)>) -> Client {
+        let ca = std::fs::read(self.config.data_dir.join("ca.pem")).unwrap();
+        let files = TlsFiles {
+            ca: Some(ca),
+            identity,
+        };
+        Client::with_tls(&self.url(), token, &files).unwrap()
+    }
+
+    /// A simulated device that has enrolled; see [`Member::connect`].
+    pub(crate) async fn enrol(&self, n: u8) -> Member {
+        let token = self.tokens(auto(1)).await.remove(0);
+        self.claim(n, &token).await
+    }
+
+    /// The same with a token that is there already.
+    pub(crate) async fn claim(&self, n: u8, token: &str) -> Member {
+        let (body, _, _) = enrolment(&key(n), token, &format!("device-{n}"));
+        let (status, reply) = post(format!("{}/v1/enroll", self.url()), None, body).await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&reply));
+        let reply = EnrolReply::decode(&reply).unwrap();
+        Member {
+            key: key(n),
+            id: reply.device,
+            access: reply.access,
+        }
     }
 
     /// Runs something of the operator, whose client blocks.
@@ -133,6 +178,11 @@ impl Fleet {
         }
     }
 
+    /// A number above all that it gave before, for messages of devices.
+    pub(crate) fn count(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(crate) async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.shutdown().await;
@@ -145,13 +195,111 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// Asks for a new certificate of a device's key; `None` when it is refused.
+    pub(crate) async fn renew(&self, member: &Member) -> Option<Access> {
+        match self.try_renew(member).await {
+            Ok(access) => Some(access),
+            Err(403) => None,
+            Err(status) => panic!("the renewal ended with {status}"),
+        }
+    }
+
+    /// The same; gives the HTTP status of a refusal.
+    pub(crate) async fn try_renew(&self, member: &Member) -> Result<Access, u16> {
+        let request = CertificateRequest {
+            device: member.id.clone(),
+            nonce: [7; 16],
+            root_version: 0,
+        };
+        let payload = request.encode().unwrap();
+        let body = Envelope::signed(payload, Domain::CertificateRequest, &member.key);
+        let url = format!("{}/v1/certificate", self.url());
+        let (status, reply) = post(url, None, body.encode().unwrap()).await;
+        if status != 200 {
+            return Err(status);
+        }
+        let reply = CertificateReply::decode(&reply).unwrap();
+        assert_eq!(reply.roots.len(), 1);
+        let grant = Envelope::decode(&reply.grant).unwrap();
+        let domain = Domain::CertificateGrant;
+        let grant = self.root.verify(Role::Fleet, domain, &grant).unwrap();
+        let grant = CertificateGrant::decode(grant).unwrap();
+        assert_eq!((&grant.device, grant.nonce), (&member.id, [7; 16]));
+        Ok(grant.access)
+    }
+}
+
+/// A simulated device that is in the fleet.
+#[derive(Clone)]
+pub(crate) struct Member {
+    pub(crate) key: SecretKey,
+    pub(crate) id: String,
+    pub(crate) access: Access,
+}
+
+/// PKCS #8 of an ed25519 seed, RFC 8410.
+fn pkcs8(key: &SecretKey) -> Vec<u8> {
+    let prefix = b"\x30\x2e\x02\x01\0\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+    [&prefix[..], &key.seed()].concat()
+}
+
+/// The same as PEM.
+pub(crate) fn pem_of(key: &SecretKey) -> String {
+    let text = data_encoding::BASE64.encode(&pkcs8(key));
+    format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+}
+
+impl Member {
+    /// How it presents itself.
+    pub(crate) fn tls(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        for authority in &self.access.authorities {
+            roots.add(authority.clone().into()).unwrap();
+        }
+        let pkcs8 = pkcs8(&self.key);
+        let chain = vec![CertificateDer::from(self.access.certificate.clone())];
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pkcs8)))
+            .unwrap();
+        Arc::new(config)
+    }
+
+    /// What it connects with, under any client id.
+    pub(crate) fn options(&self, client_id: &str) -> MqttOptions {
+        let Access {
+            broker_host,
+            broker_port,
+            ..
+        } = &self.access;
+        let mut options = MqttOptions::new(client_id, broker_host, *broker_port);
+        let tls = TlsConfiguration::Rustls(self.tls());
+        options
+            .set_transport(Transport::tls_with_config(tls))
+            .set_keep_alive(Duration::from_secs(5))
+            .set_max_packet_size(limits::MAX_PACKET_BYTES, limits::MAX_PACKET_BYTES);
+        options
+    }
+
+    /// Connects as itself.
+    pub(crate) fn connect(&self) -> (AsyncClient, EventLoop) {
+        AsyncClient::new(self.options(&self.id), 64)
+    }
+}
+
 /// A request for `count` tokens.
 pub(crate) fn auto(count: u32) -> CreateTokens {
     CreateTokens {
         count,
         ttl_secs: 600,
         approval: drover_api::Approval::Auto,
+        approve_if: None,
         labels: BTreeMap::new(),
+        for_device: None,
     }
 }
 
@@ -165,32 +313,44 @@ pub(crate) fn enrolment(
     let k: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
     let public_key = device.public().0;
     let nonce = [5; 16];
-    let request = EnrolRequest {
+    let mut request = EnrolRequest {
         public_key,
+        exchange_key: [6; 32],
         claim_id: claim_id.into(),
         nonce,
         name: name.into(),
+        hardware: format!("serial-{name}"),
         labels: BTreeMap::new(),
         arch: "x86_64".into(),
         agent_version: "0".into(),
-        proof: mac(&k, &[REQUEST_PROOF_DOMAIN, &public_key, &nonce]),
+        proof: [0; 32],
     };
+    request.proof = mac(&k, &request.proven().unwrap());
     let payload = request.encode().unwrap();
     let envelope = Envelope::signed(payload, Domain::Enrolment, device);
     (envelope.encode().unwrap(), k, nonce)
 }
 
-pub(crate) fn mac(k: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn mac(k: &[u8; 32], bytes: &[u8]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(k).unwrap();
-    parts.iter().for_each(|part| mac.update(part));
+    mac.update(bytes);
     mac.finalize().into_bytes().into()
 }
 
-/// Posts octets; gives the status and the body.
+/// Posts octets to whoever answers there, as devices do: what they carry vouches for itself.
+/// Gives the status and the body.
 pub(crate) async fn post(url: String, token: Option<String>, body: Vec<u8>) -> (u16, Vec<u8>) {
     let send = move || {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
+            .tls_config(
+                ureq::tls::TlsConfig::builder()
+                    .disable_verification(true)
+                    .unversioned_rustls_crypto_provider(Arc::new(
+                        rustls::crypto::ring::default_provider(),
+                    ))
+                    .build(),
+            )
             .build()
             .into();
         let mut request = agent.post(url);

@@ -1,0 +1,209 @@
+//! The TLS front before the embedded broker: who is let in, who is not, and that nobody who
+//! is slow or hostile keeps others out.
+
+use std::time::{Duration, Instant};
+
+use rumqttc::{AsyncClient, Event, Packet};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{Fleet, Member, PATIENCE, auto, key};
+
+/// Whether the broker says yes to a client id.
+async fn is_let_in(member: &Member, client_id: &str) -> bool {
+    let (_, mut events) = AsyncClient::new(member.options(client_id), 4);
+    let polled = tokio::time::timeout(PATIENCE, events.poll()).await.unwrap();
+    matches!(polled, Ok(Event::Incoming(Packet::ConnAck(_))))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_one_device() {
+    let fleet = Fleet::start().await;
+    let (first, second) = (fleet.enrol(30).await, fleet.enrol(31).await);
+    assert!(is_let_in(&first, &first.id).await);
+    assert!(!is_let_in(&first, &second.id).await);
+    assert!(!is_let_in(&first, "drover-server").await);
+    let events = fleet.operate(|c| c.events(None, 5)).await.unwrap();
+    let mismatch = events.iter().find(|e| e.kind == "identity-mismatch");
+    let mismatch = mismatch.unwrap();
+    assert_eq!(mismatch.device.as_deref(), Some(first.id.as_str()));
+    assert!(mismatch.detail.contains(&second.id), "{}", mismatch.detail);
+
+    // Another's certificate without its key, and a certificate of somebody else's authority.
+    let stolen = Member {
+        key: key(99),
+        ..second.clone()
+    };
+    assert!(
+        std::panic::catch_unwind(|| stolen.tls()).is_err() || !is_let_in(&stolen, &second.id).await
+    );
+    let elsewhere = Fleet::start().await;
+    let mut foreign = elsewhere.enrol(31).await;
+    foreign.access.broker_port = second.access.broker_port;
+    foreign.access.authorities = second.access.authorities.clone();
+    assert!(!is_let_in(&foreign, &foreign.id).await);
+
+    // A new certificate of the same key, while the old one is still good.
+    let access = fleet.renew(&first).await.unwrap();
+    assert_ne!(access.certificate, first.access.certificate);
+    assert!(access.renew_unix_s < access.expires_unix_s);
+    let renewed = Member {
+        access,
+        ..first.clone()
+    };
+    assert!(is_let_in(&renewed, &first.id).await && is_let_in(&first, &first.id).await);
+    // Asked for with another key.
+    let thief = Member {
+        key: key(99),
+        ..first.clone()
+    };
+    let refused = fleet.try_renew(&thief).await;
+    assert_eq!(refused, Err(422));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_certificate_opens_http_and_no_session() {
+    let fleet = Fleet::start().await;
+    let operator = key(50);
+    let public_key = operator.public().to_hex();
+    let request = drover_api::CertifyOperator {
+        name: "ann".into(),
+        public_key,
+    };
+    let certified = fleet.operate(move |c| c.certify_operator(&request)).await;
+    let certified = certified.unwrap();
+    let ours = crate::support::pem_of(&operator);
+    let identity = (
+        certified.certificate.clone().into_bytes(),
+        ours.into_bytes(),
+    );
+    let client = fleet.client("", Some(identity.clone()));
+    let health = tokio::task::spawn_blocking(move || client.health());
+    assert!(health.await.unwrap().unwrap().ok);
+    // Taken back, it does not even shake hands.
+    let revoked = fleet.operate(|c| c.revoke_operator("ann")).await.unwrap();
+    assert_eq!(revoked.certificates, 1);
+    let client = fleet.client("", Some(identity));
+    let refused = tokio::task::spawn_blocking(move || client.health());
+    assert!(refused.await.unwrap().is_err());
+    let device = fleet.enrol(30).await;
+    let der = rustls::pki_types::pem::PemObject::from_pem_slice(certified.certificate.as_bytes());
+    let der: rustls::pki_types::CertificateDer<'_> = der.unwrap();
+    let mut posing = Member {
+        key: operator,
+        ..device.clone()
+    };
+    posing.access.certificate = der.to_vec();
+    for id in [device.id.as_str(), "operator:ann"] {
+        assert!(!is_let_in(&posing, id).await, "{id} was let in");
+    }
+}
+
+/// Strangers that say nothing, say nonsense, or speak plain MQTT are closed, and a device gets
+/// in meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_keep_nobody_out() {
+    let fleet = Fleet::start_with(|config| config.mqtt_handshakes = 2).await;
+    let device = fleet.enrol(30).await;
+    let addr = fleet.server.as_ref().unwrap().broker_addr().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(addr).await.unwrap());
+    }
+    // CONNECT without TLS.
+    let mut plain = TcpStream::connect(addr).await.unwrap();
+    let connect = b"\x10\x0e\0\x04MQTT\x04\x02\0\x05\0\x02id";
+    plain.write_all(connect).await.unwrap();
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, plain.read_to_end(&mut answer));
+    let _ = ended.await.unwrap();
+    // At most a TLS alert: nothing of MQTT.
+    assert_ne!(answer.first(), Some(&0x20), "{answer:?}");
+    assert!(is_let_in(&device, &device.id).await);
+    for mut stranger in silent {
+        let mut answer = Vec::new();
+        let ended = stranger.read_to_end(&mut answer);
+        let ended = tokio::time::timeout(PATIENCE, ended).await;
+        assert!(ended.is_ok(), "a silent stranger is kept");
+    }
+}
+
+/// Over the cap a connection is closed at once, and counted; room that becomes free is used.
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_a_cap() {
+    let fleet = Fleet::start_with(|config| config.mqtt_connections = 2).await;
+    let device = fleet.enrol(30).await;
+    let addr = fleet.server.as_ref().unwrap().broker_addr().unwrap();
+    let inside = [
+        TcpStream::connect(addr).await.unwrap(),
+        TcpStream::connect(addr).await.unwrap(),
+    ];
+    let start = Instant::now();
+    let mut third = TcpStream::connect(addr).await.unwrap();
+    let ended = third.read(&mut [0]).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "not closed at once"
+    );
+    drop(inside);
+    let start = Instant::now();
+    while !is_let_in(&device, &device.id).await {
+        assert!(start.elapsed() < PATIENCE, "no room again");
+    }
+}
+
+/// A device whose identity is in doubt is cut off, and let in again by an operator.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_two_have_quarantines_the_first() {
+    let fleet = Fleet::start().await;
+    let token = fleet.tokens(auto(1)).await.remove(0);
+    let device = fleet.claim(30, &token).await;
+    let (_, mut events) = device.connect();
+    assert!(matches!(
+        events.poll().await,
+        Ok(Event::Incoming(Packet::ConnAck(_)))
+    ));
+    let (body, _, _) = crate::support::enrolment(&key(31), &token, "thief");
+    let url = format!("{}/v1/enroll", fleet.url());
+    assert_eq!(crate::support::post(url, None, body).await.0, 409);
+    let cut = async { while events.poll().await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, cut).await.unwrap();
+    assert!(!is_let_in(&device, &device.id).await);
+    assert_eq!(fleet.try_renew(&device).await, Err(403));
+    let id = device.id.clone();
+    fleet.operate(move |c| c.approve_device(&id)).await.unwrap();
+    assert!(is_let_in(&device, &device.id).await);
+}
+
+/// A token's rule approves what is like it and lets the rest wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_approves_what_is_like_it() {
+    let fleet = Fleet::start().await;
+    let rule = |prefix: &str| drover_api::ApprovalRule {
+        arch: Some("x86_64".into()),
+        hardware_prefix: Some(prefix.into()),
+        ..drover_api::ApprovalRule::default()
+    };
+    for (n, prefix, approved) in [(30, "serial-device", true), (31, "other", false)] {
+        let request = drover_api::CreateTokens {
+            approve_if: Some(rule(prefix)),
+            ..auto(1)
+        };
+        let token = fleet.tokens(request).await.remove(0);
+        let device = fleet.claim(n, &token).await;
+        assert_eq!(!device.access.certificate.is_empty(), approved);
+        let id = device.id.clone();
+        let seen = fleet.operate(move |c| c.device(&id)).await.unwrap();
+        assert_eq!(seen.approved, approved);
+        assert_eq!(seen.certificate_expires_unix_s.is_some(), approved);
+        assert_eq!(seen.hardware, format!("serial-device-{n}"));
+    }
+    let empty = drover_api::CreateTokens {
+        approve_if: Some(drover_api::ApprovalRule::default()),
+        ..auto(1)
+    };
+    let refused = fleet.operate(move |c| c.create_tokens(&empty)).await;
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("approve_if"), "{message}");
+}

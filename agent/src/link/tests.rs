@@ -3,6 +3,7 @@
 
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use drover_trust::fixture::{Keys, key};
 use drover_trust::{DeviceId, Domain, Envelope};
@@ -12,7 +13,7 @@ use drover_wire::message::{Batch, Body, Numbered, Record, Up};
 use drover_wire::topic;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
 
-use super::tls::tests::{Authority, key_pair};
+use super::tls::tests::{Authority, key_pair, pem};
 use super::*;
 use crate::identity::{Enrolment, Identity};
 use crate::ota::Outgoing;
@@ -84,13 +85,16 @@ impl Broker {
             std::fs::write(&path, text).unwrap();
             path.display().to_string()
         };
-        let own = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        // Started by root it would become a user that cannot read the folder.
         let config = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous false\nrequire_certificate true\n\
+            "user root\nlistener {port} 127.0.0.1\nallow_anonymous false\nrequire_certificate true\n\
              use_identity_as_username true\ncafile {}\ncertfile {}\nkeyfile {}\n",
             write("ca", &authority.certificate().pem()),
-            write("certificate", &authority.certify("127.0.0.1", &own).pem()),
-            write("key", &own.serialize_pem()),
+            write(
+                "certificate",
+                &authority.certify("127.0.0.1", &key_pair(&key(41))).pem()
+            ),
+            write("key", &pem(&key(41))),
         );
         write("conf", &config);
         match spawn(folder.path()) {
@@ -275,9 +279,16 @@ async fn messages_pass_both_ways_and_a_lost_broker_is_found_again() {
     broker.restart();
     assert!(matches!(next(&inputs).await, Input::Connected));
 
-    // The numbers go on over the reconnect.
-    out.send(Outgoing::Publish(batch(5))).await.unwrap();
-    let up = opened(&mut heard).await;
+    // The numbers go on over the reconnect. The server may subscribe later than the device.
+    let deadline = Instant::now() + PATIENCE;
+    let up = loop {
+        out.send(Outgoing::Publish(batch(5))).await.unwrap();
+        let soon = Duration::from_millis(200);
+        match tokio::time::timeout(soon, opened(&mut heard)).await {
+            Ok(up) => break up,
+            Err(_) => assert!(Instant::now() < deadline, "nothing after the reconnect"),
+        }
+    };
     assert_eq!(up.message, batch(5));
     let last = numbers.last().unwrap();
     assert!(up.instance == last.0 && up.counter > last.1, "{up:?}");

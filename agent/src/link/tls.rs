@@ -161,6 +161,13 @@ pub(super) mod tests {
         KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &PKCS_ED25519).unwrap()
     }
 
+    /// As OpenSSL reads it.
+    pub(in crate::link) fn pem(key: &SecretKey) -> String {
+        let pkcs8 = [PKCS8_HEAD.as_slice(), &key.seed()].concat();
+        let text = data_encoding::BASE64.encode(&pkcs8);
+        format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    }
+
     impl Authority {
         pub(in crate::link) fn new() -> Self {
             let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();

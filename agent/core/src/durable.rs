@@ -175,6 +175,10 @@ impl Durable {
         self.sequence = 0;
         self.catalog = CatalogMark::default();
         self.time_floor_s = time_floor_s;
+        // Dated by the old sequence; what fails from now on is newer than all of it.
+        for held in self.quarantine.values_mut() {
+            held.sequence = 0;
+        }
     }
 
     /// Attempts held against `digest`.

@@ -85,7 +85,8 @@ pub enum Effect {
         /// Which bundle.
         digest: Digest,
     },
-    /// Verify further messages and bundles with this root; it has been persisted.
+    /// Verify further messages and bundles with this root; it has been persisted. At a start
+    /// [`crate::Machine::root`] says which one it is.
     RootChanged(TrustedRoot),
     /// Unwrap the key to a confidential bundle's chunks, and decrypt them with it before
     /// [`crate::Event::Chunk`].

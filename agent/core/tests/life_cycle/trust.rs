@@ -393,7 +393,11 @@ fn the_time_floor_never_steps_back() {
     server.now_s = 2000;
     send(&mut device, &server, desired);
     assert_eq!(device.refusals(), [FailureCode::Expired]);
-    server.now_s = 500_000;
+    // A newer image was built later than that.
+    device.built_s = 900_000;
+    device.restart(true).unwrap();
+    assert_eq!(device.machine.trusted_now_s(device.now_ms), 900_000);
+    server.now_s = 950_000;
     updates(&mut device, &mut server, 2, &Bundle::new(2, &RELEASE_KEYS));
 }
 

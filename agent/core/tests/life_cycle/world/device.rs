@@ -62,6 +62,8 @@ pub(crate) struct Device {
     pub(crate) other: Vec<Effect>,
     /// The root that comes with the image.
     pub(crate) image_root: TrustedRoot,
+    /// When that image was built.
+    pub(crate) built_s: u64,
     boot: u64,
     random: u64,
     seen: Seen,
@@ -94,12 +96,12 @@ impl Ctx for Step<'_> {
     }
 }
 
-fn machine(disk: &Disk, root: &TrustedRoot, boot: u64, now_ms: u64) -> Machine {
+fn machine(disk: &Disk, image: (&TrustedRoot, u64), boot: u64, now_ms: u64) -> Machine {
     let config = Config {
         device: device_id(),
-        root: root.clone(),
+        root: image.0.clone(),
         boot,
-        built_unix_s: 500,
+        built_unix_s: image.1,
         platform: Platform {
             agent_version: "0".into(),
             arch: "arm".into(),
@@ -119,8 +121,9 @@ impl Device {
         let disk = Disk::default();
         let root = trusted_root();
         let mut device = Self {
-            machine: machine(&disk, &root, 1, 0),
+            machine: machine(&disk, (&root, 500), 1, 0),
             image_root: root.clone(),
+            built_s: 500,
             root,
             topics: BTreeSet::new(),
             other: Vec::new(),
@@ -151,7 +154,8 @@ impl Device {
         if !keep_chunks {
             self.disk.chunks.clear();
         }
-        self.machine = machine(&self.disk, &self.image_root, self.boot, self.now_ms);
+        let image = (&self.image_root, self.built_s);
+        self.machine = machine(&self.disk, image, self.boot, self.now_ms);
         self.root = self.machine.root().clone();
         self.topics.clear();
         self.running = None;

@@ -3,11 +3,13 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done,
 //! 1 failed, 2 wrong usage, 3 not running (`status` only).
 
+mod check_model;
 mod enroll;
 mod fleet;
 mod infer;
 mod run;
 mod status;
+mod transfer;
 
 use std::path::PathBuf;
 
@@ -37,8 +39,12 @@ enum Command {
     Status(status::StatusArgs),
     /// Run a model over a file of inputs, without a server
     Infer(infer::InferArgs),
+    /// Move this device to another fleet, by a voucher of its present one
+    Transfer(transfer::TransferArgs),
     /// Print the settings that apply, as a settings file
     PrintConfig(Settings),
+    #[command(hide = true)]
+    CheckModel(check_model::CheckModelArgs),
     /// Print the completion script of a shell
     Completions {
         /// Which shell
@@ -98,6 +104,8 @@ impl Cli {
             Command::Run(args) => args.execute(),
             Command::Status(args) => args.execute(),
             Command::Infer(args) => args.execute(),
+            Command::Transfer(args) => args.execute(),
+            Command::CheckModel(args) => args.execute(),
             Command::PrintConfig(settings) => print(&settings.load(Vec::new())?.to_toml()?),
             Command::Completions { shell } => {
                 let mut script = Vec::new();

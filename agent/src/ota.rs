@@ -26,8 +26,10 @@ use crate::identity::{Enrolment, Membership};
 use crate::renew::Renewed;
 use crate::trust::Trust;
 
+pub(crate) use driver::CELL as STATE_CELL;
 pub use host::{BundleFiles, HostReports, LoadFailure, ModelHost};
 pub use recorder::Recorder;
+pub(crate) use transfer::join as join_by;
 
 /// Messages to the link that wait at most; more are dropped, since the link is lossy anyway.
 const OUTGOING: usize = 64;

@@ -6,6 +6,7 @@
 //! thread here only feeds it. Nothing is persisted: after a start the life cycle says again
 //! what runs.
 
+mod check;
 mod host;
 mod latency;
 mod sink;
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use check::Checker;
+pub(crate) use check::run as check_model;
 pub use host::Host;
 pub use sink::{Capture, Numbered, Recording, Reporting, Sinks};
 pub use slot::{Bundle, Slot};

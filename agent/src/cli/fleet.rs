@@ -22,7 +22,7 @@ use crate::identity::{Identity, Membership};
 use crate::local::{Desk, Server};
 use crate::ota::{Driver, HostReports, Options, Prepared, Recorder};
 use crate::runner::{
-    self, Capture, Host, Numbered, Recording, Reporting, Rules, Shared, Sinks, Stage,
+    self, Capture, Checker, Host, Numbered, Recording, Reporting, Rules, Shared, Sinks, Stage,
 };
 use crate::status::{FleetStatus, Health, Status};
 use crate::{AgentError, clock, link, source};
@@ -63,8 +63,10 @@ pub(super) fn run(config: Config) -> Result<u8, AgentError> {
     };
     let rules = Rules::new(&config.runner, false);
     let shared = Shared::new(Stage::new(rules, sinks, name.clone()));
-    let host = Arc::new(Host::new(shared.clone()));
-    let mut driver = prepared.start(options(&config, identity.root, &member), host)?;
+    let options = options(&config, identity.root, &member);
+    let checker = Checker::of_this_program(options.platform.model_memory_bytes);
+    let host = Arc::new(Host::new(shared.clone()).with_checker(checker));
+    let mut driver = prepared.start(options, host)?;
     let ends = driver
         .link_ends()
         .ok_or(AgentError::Died("update driver"))?;
@@ -104,7 +106,7 @@ pub(super) fn run(config: Config) -> Result<u8, AgentError> {
     result.map(|()| 0)
 }
 
-fn not_enrolled(config: &Config) -> AgentError {
+pub(super) fn not_enrolled(config: &Config) -> AgentError {
     AgentError::Usage(format!(
         "the data folder {} belongs to no fleet; join one with `drover-agent enroll`, or run a \
          model of your own with --bundle or --spec",

@@ -34,7 +34,7 @@ use crate::renew::Renewed;
 use crate::trust::Trust;
 
 /// State cell of the machine.
-const CELL: &str = "machine";
+pub(crate) const CELL: &str = "machine";
 /// Longest time without a look at the timers.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Wait before the durable state is written once more.

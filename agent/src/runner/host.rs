@@ -1,66 +1,85 @@
 //! The stage as the update life cycle commands it.
 //!
-//! Loading, golden vectors included, happens on the driver's thread; the stage is locked
-//! only to put the loaded model in place.
+//! Loading, golden vectors included, happens on the driver's thread, for candidates in a
+//! process of their own before ([`Checker`]); the stage is locked only to put the loaded model
+//! in place.
 
 use std::time::Instant;
 
 use drover_runtime::{BoxError, LoadError};
 use drover_wire::message::{Digest, FailureCode};
 
-use super::{Bundle, Shared, Slot};
+use super::{Bundle, Checker, Shared, Slot};
 use crate::ota::{BundleFiles, LoadFailure, ModelHost};
 
 /// A stage under the command of the update life cycle.
 #[derive(Clone)]
-pub struct Host(Shared);
+pub struct Host {
+    stage: Shared,
+    checker: Option<Checker>,
+}
 
 impl Host {
     /// Puts `shared` under command.
     pub fn new(shared: Shared) -> Self {
-        Self(shared)
+        Self {
+            stage: shared,
+            checker: None,
+        }
+    }
+
+    /// Candidates are tried by `checker` before they are loaded here.
+    #[must_use]
+    pub fn with_checker(self, checker: Checker) -> Self {
+        Self {
+            checker: Some(checker),
+            ..self
+        }
     }
 }
 
 impl ModelHost for Host {
     fn load_committed(&self, bundle: BundleFiles) -> Result<(), LoadFailure> {
-        if self.0.lock().active_digest() == Some(*bundle.digest()) {
+        if self.stage.lock().active_digest() == Some(*bundle.digest()) {
             return Ok(());
         }
         // A source that does not fit (any more) is shown by the status; the model stays, for
         // the source may come back.
         let slot = load(bundle)?;
-        self.0.lock().run(slot, Instant::now());
+        self.stage.lock().run(slot, Instant::now());
         Ok(())
     }
 
     fn load_candidate(&self, bundle: BundleFiles) -> Result<(), LoadFailure> {
+        if let Some(checker) = &self.checker {
+            checker.check(bundle.manifest.manifest(), &bundle.model, &bundle.golden)?;
+        }
         let slot = load(bundle)?;
-        let columns = self.0.lock().columns();
+        let columns = self.stage.lock().columns();
         if let Some(Err(error)) = columns.map(|columns| slot.check_fit(&columns)) {
             return Err(LoadFailure {
                 code: FailureCode::Incompatible,
                 detail: error.to_string(),
             });
         }
-        self.0.lock().stand_by(slot);
+        self.stage.lock().stand_by(slot);
         Ok(())
     }
 
     fn start_trial(&self, digest: &Digest) {
-        self.0.lock().start_trial(digest, Instant::now());
+        self.stage.lock().start_trial(digest, Instant::now());
     }
 
     fn activate(&self, digest: &Digest) {
-        self.0.lock().activate(digest, Instant::now());
+        self.stage.lock().activate(digest, Instant::now());
     }
 
     fn deactivate(&self) {
-        self.0.lock().deactivate(Instant::now());
+        self.stage.lock().deactivate(Instant::now());
     }
 
     fn drop_candidate(&self) {
-        self.0.lock().drop_candidate();
+        self.stage.lock().drop_candidate();
     }
 }
 
@@ -83,7 +102,7 @@ fn load(files: BundleFiles) -> Result<Slot, LoadFailure> {
     })
 }
 
-fn code_of(error: &BoxError) -> FailureCode {
+pub(super) fn code_of(error: &BoxError) -> FailureCode {
     match error.downcast_ref::<LoadError>() {
         Some(LoadError::Golden(_)) => FailureCode::GoldenMismatch,
         Some(LoadError::Engine { .. }) => FailureCode::Incompatible,

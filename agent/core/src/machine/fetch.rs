@@ -207,7 +207,7 @@ impl Machine {
         }
         let digest = *fetch.manifest.digest();
         let Err(error) = fetch.manifest.check_chunk(index, &bytes) else {
-            fetch.pace.good();
+            fetch.pace.good(ctx.now_ms());
             if !fetch.is_paused() {
                 self.backoff.reset();
                 self.set_timer(ctx);
@@ -219,7 +219,9 @@ impl Machine {
             });
         };
         // It is asked for again with everything else that is missing.
-        let is_enough = fetch.pace.bad(fetch.total());
+        let is_enough = fetch
+            .pace
+            .bad(&self.config.timing, ctx.now_ms(), fetch.total());
         let detail = error.to_string();
         if is_enough {
             self.pause_download(ctx, FailureCode::Mismatch, detail);

@@ -6,8 +6,8 @@
 //! stays, nothing is given up, and memory stays flat.
 //!
 //! Wrong chunks are refused one by one and count against a source only while no right one
-//! comes: on a shared topic anybody with access may interleave rubbish, and must not be able
-//! to keep honest chunks from being taken.
+//! comes, in a row and for a while: on a shared topic whoever has access may interleave
+//! rubbish at any rate, and must not be able to keep honest chunks from being taken.
 
 use drover_trust::mutation::{Check, is_disabled};
 use drover_wire::message::FailureCode;
@@ -24,6 +24,8 @@ pub(super) struct Pace {
     window_ms: u64,
     came: u32,
     bad: u32,
+    /// When the last right chunk came, or the attempt began.
+    good_ms: u64,
     is_paused: bool,
 }
 
@@ -34,6 +36,7 @@ impl Pace {
             window_ms: now_ms,
             came: 0,
             bad: 0,
+            good_ms: now_ms,
             is_paused: false,
         }
     }
@@ -57,16 +60,20 @@ impl Pace {
     }
 
     /// A right chunk came.
-    pub(super) fn good(&mut self) {
+    pub(super) fn good(&mut self, now_ms: u64) {
         self.came = self.came.saturating_add(1);
+        self.good_ms = now_ms;
         self.bad = 0;
     }
 
     /// A wrong chunk came; whether that is enough.
-    pub(super) fn bad(&mut self, total: u32) -> bool {
+    pub(super) fn bad(&mut self, timing: &Timing, now_ms: u64, total: u32) -> bool {
         self.bad = self.bad.saturating_add(1);
-        // One round of wrong copies of every chunk may precede the right ones.
-        !self.is_paused && self.bad >= MAX_BAD.max(total.saturating_mul(2))
+        // One round of wrong copies of every chunk may precede the right ones, and however
+        // fast they come, an honest source gets the time to answer.
+        let is_many = self.bad >= MAX_BAD.max(total.saturating_mul(2));
+        let is_long = now_ms.saturating_sub(self.good_ms) >= timing.request_cap_ms;
+        is_many && is_long && !self.is_paused
     }
 
     /// Why the download is to pause, if it is too slow; otherwise a new window may begin.

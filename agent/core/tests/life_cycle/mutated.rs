@@ -81,12 +81,12 @@ const TABLE: [(Check, &str); 28] = [
     ),
     (
         Check::Epoch,
-        "trust::a_bundle_from_before_a_security_release_never_runs_again",
+        "floor::a_bundle_from_before_a_security_release_never_runs_again",
     ),
-    (Check::TimeFloor, "trust::the_time_floor_never_steps_back"),
+    (Check::TimeFloor, "floor::the_time_floor_never_steps_back"),
     (
         Check::ExpiryStopsAcceptanceOnly,
-        "trust::an_end_between_staging_and_activation_aborts_nothing",
+        "floor::an_end_between_staging_and_activation_aborts_nothing",
     ),
     (
         Check::SlowSource,

@@ -169,6 +169,21 @@ fn corrupted_copies_between_honest_chunks_stop_nothing() {
 }
 
 #[test]
+fn a_flood_of_rubbish_before_the_first_honest_chunk_stops_nothing() {
+    let new = large(2);
+    let (mut device, _) = downloading(&new);
+    for n in 0..20_000u32 {
+        let mail = Mail::Chunk(new.digest, n % 150, n.to_le_bytes().to_vec());
+        deliver(&mut device, mail).unwrap();
+    }
+    assert!(device.topics.contains(&new.digest), "still listening");
+    for index in 0..101 {
+        chunk(&mut device, &new, index);
+    }
+    assert_eq!(device.running, Some(new.digest), "{:?}", device.phase());
+}
+
+#[test]
 fn a_source_that_only_corrupts_is_left_alone_for_a_while() {
     let new = large(2);
     let (mut device, server) = downloading(&new);
@@ -177,6 +192,7 @@ fn a_source_that_only_corrupts_is_left_alone_for_a_while() {
         let mail = Mail::Chunk(new.digest, sent % 101, vec![0; 10]);
         deliver(&mut device, mail).unwrap();
         sent += 1;
+        pass(&mut device, 500);
         assert!(sent < 1000, "never left alone");
     }
     assert!(sent > 101, "a round of wrong copies is too early");

@@ -1,27 +1,14 @@
-//! Roots, revocation, epochs and time: what a device trusts, and how it recovers.
+//! Roots, revocation and recovery, and what else the owner says about trust.
 
 use drover_agent_core::{Effect, Event};
 use drover_trust::{Domain, Envelope, Role, Voucher};
-use drover_wire::message::{self, Down, FailureCode, Phase, RootChain, Up};
+use drover_wire::message::{self, Down, FailureCode, Phase, Up};
 
 use crate::world::{
-    Bundle, CREATED_S, DAY_S, DEVICE_KEY, Device, FLEET_KEY, Fate, RELEASE_KEYS, ROOT_KEY, Server,
-    assignment, assignment_bytes, catalog, catalog_bytes, committed, deliver, device_id, down, key,
-    root_envelope, root_metadata, set_role, settle,
+    Bundle, DAY_S, DEVICE_KEY, Device, FLEET_KEY, Fate, RELEASE_KEYS, ROOT_KEY, Server, assignment,
+    assignment_bytes, catalog, catalog_bytes, committed, device_id, down, key, reconnect,
+    root_envelope, root_metadata, roots, set_role, settle, tell, updates,
 };
-
-/// Lets the device connect anew and run what the server assigns.
-fn updates(device: &mut Device, server: &mut Server, sequence: u64, bundle: &Bundle) {
-    device.signed.insert(bundle.digest);
-    server.assign(sequence, bundle);
-    reconnect(device, server);
-    assert_eq!(device.running, Some(bundle.digest), "{:?}", device.phase());
-}
-
-fn reconnect(device: &mut Device, server: &Server) {
-    device.on(Event::Disconnected).unwrap();
-    settle(device, server).unwrap();
-}
 
 /// All keys but the root's own change to `n` and the next ones.
 fn rekey(server: &mut Server, n: u8) {
@@ -32,16 +19,6 @@ fn rekey(server: &mut Server, n: u8) {
     });
     server.catalog_key = n + 2;
     server.fleet_key = n + 3;
-}
-
-fn send(device: &mut Device, server: &Server, message: Down) {
-    deliver(device, server.message(message)).unwrap();
-}
-
-fn roots(roots: &[Envelope]) -> Event {
-    let roots = roots.iter().map(|r| r.encode().unwrap()).collect();
-    let bytes = RootChain { roots }.encode().unwrap();
-    Event::Roots { bytes }
 }
 
 #[test]
@@ -215,7 +192,7 @@ fn fast_forward_by_stolen_keys_ends_with_a_rotation() {
         assignment: assignment_bytes(&last, server.fleet_key),
         catalog: catalog_bytes(&newest, server.catalog_key),
     };
-    send(&mut device, &server, message);
+    tell(&mut device, &server, message);
     let far = down(Down::Resync, device_id().as_str(), u64::MAX, FLEET_KEY);
     device.message(&far).unwrap();
     let durable = device.machine.durable();
@@ -294,140 +271,6 @@ fn a_power_cut_during_a_rotation_leaves_the_old_or_the_new_root() {
     }
 }
 
-/// A bundle of this counter and security epoch.
-fn of_epoch(counter: u64, epoch: u64) -> Bundle {
-    Bundle::altered(counter, &RELEASE_KEYS, |m| m.epoch = epoch)
-}
-
-fn lose(device: &mut Device, bundle: &Bundle) {
-    device.running = None;
-    let lost = Event::ActiveLost {
-        digest: bundle.digest,
-        code: FailureCode::GoldenMismatch,
-        detail: "computes wrongly".into(),
-    };
-    device.on(lost).unwrap();
-}
-
-#[test]
-fn falling_back_needs_the_epoch_and_not_the_counter() {
-    let (old, new) = (of_epoch(1, 1), of_epoch(2, 1));
-    let (mut device, mut server) = committed(&old);
-    updates(&mut device, &mut server, 2, &new);
-    lose(&mut device, &new);
-    assert_eq!(device.running, Some(old.digest), "same epoch");
-    // A server cannot order what the device may do by itself.
-    let counter_1 = Bundle::altered(1, &RELEASE_KEYS, |m| m.description = "again".into());
-    server.assign(3, &counter_1);
-    reconnect(&mut device, &server);
-    assert_eq!(device.refusals().last(), Some(&FailureCode::Rollback));
-    updates(&mut device, &mut server, 4, &of_epoch(3, 1));
-}
-
-#[test]
-fn a_bundle_from_before_a_security_release_never_runs_again() {
-    let (old, new) = (of_epoch(1, 1), of_epoch(2, 2));
-    let (mut device, mut server) = committed(&old);
-    updates(&mut device, &mut server, 2, &new);
-    assert_eq!(device.machine.durable().epoch_floor, 2);
-    lose(&mut device, &new);
-    assert_eq!(device.running, None, "safe mode");
-    device.restart(true).unwrap();
-    assert_eq!(device.running, None, "safe mode after a restart");
-    // Nor when both online roles and the release role say so.
-    server.assign(3, &of_epoch(3, 1));
-    settle(&mut device, &server).unwrap();
-    assert_eq!(device.refusals().last(), Some(&FailureCode::Rollback));
-    assert_eq!(device.running, None);
-    updates(&mut device, &mut server, 4, &of_epoch(4, 2));
-}
-
-#[test]
-fn the_epoch_floor_is_raised_by_a_commit_only() {
-    let old = of_epoch(1, 1);
-    let (mut device, mut server) = committed(&old);
-    device.fate = Fate::TrialFails;
-    let bad = of_epoch(2, 7);
-    server.assign(2, &bad);
-    device.signed.insert(bad.digest);
-    reconnect(&mut device, &server);
-    assert_eq!(device.machine.durable().epoch_floor, 1);
-    device.fate = Fate::Good;
-    updates(&mut device, &mut server, 3, &of_epoch(3, 1));
-}
-
-#[test]
-fn a_root_can_ask_for_a_higher_epoch() {
-    let old = of_epoch(1, 1);
-    let (mut device, mut server) = committed(&old);
-    server.rotate(&[ROOT_KEY], |root| root.epoch = 3);
-    device.on(roots(&server.roots)).unwrap();
-    let before = device.disk.durable.clone();
-    server.assign(2, &of_epoch(2, 2));
-    device.up.clear();
-    reconnect(&mut device, &server);
-    assert_eq!(device.refusals(), [FailureCode::Rollback]);
-    assert_eq!(device.disk.durable, before);
-    assert_eq!(device.running, Some(old.digest), "committed before");
-    updates(&mut device, &mut server, 3, &of_epoch(3, 3));
-}
-
-#[test]
-fn the_time_floor_never_steps_back() {
-    let (mut device, mut server) = committed(&Bundle::new(1, &RELEASE_KEYS));
-    let say = |device: &mut Device, at_s| {
-        let bytes = down(Down::Resync, device_id().as_str(), at_s, FLEET_KEY);
-        device.message(&bytes).unwrap();
-    };
-    assert!(device.machine.trusted_now_s(device.now_ms) >= CREATED_S);
-    say(&mut device, 500_000);
-    say(&mut device, 2000);
-    assert!(device.machine.trusted_now_s(device.now_ms) >= 500_000);
-    device.restart(true).unwrap();
-    assert!(device.machine.trusted_now_s(device.now_ms) >= 500_000);
-    // What ended meanwhile is not accepted after a restart either.
-    device.on(Event::Connected).unwrap();
-    let ended = assignment(2, vec![]);
-    server.now_s = 500_000;
-    let desired = server.desired(assignment_bytes(&ended, FLEET_KEY));
-    server.now_s = 2000;
-    send(&mut device, &server, desired);
-    assert_eq!(device.refusals(), [FailureCode::Expired]);
-    // A newer image was built later than that.
-    device.built_s = 900_000;
-    device.restart(true).unwrap();
-    assert_eq!(device.machine.trusted_now_s(device.now_ms), 900_000);
-    server.now_s = 950_000;
-    updates(&mut device, &mut server, 2, &Bundle::new(2, &RELEASE_KEYS));
-}
-
-#[test]
-fn an_end_between_staging_and_activation_aborts_nothing() {
-    let (mut device, mut server) = committed(&Bundle::new(1, &RELEASE_KEYS));
-    let new = Bundle::new(2, &RELEASE_KEYS);
-    device.signed.insert(new.digest);
-    device.fate = Fate::Hangs;
-    server.assign(2, &new);
-    reconnect(&mut device, &server);
-    assert_eq!(device.phase(), Phase::Trial { digest: new.digest });
-    // Assignment, catalog and root end.
-    let late = down(Down::Resync, device_id().as_str(), 6000 * DAY_S, FLEET_KEY);
-    device.message(&late).unwrap();
-    let digest = new.digest;
-    device.on(Event::TrialPassed { digest }).unwrap();
-    assert_eq!(device.phase(), Phase::Committed { digest });
-    device.fate = Fate::Good;
-    device.restart(true).unwrap();
-    assert_eq!(device.running, Some(digest));
-    // New instructions are not accepted under the root that ended, but its successor is.
-    server.now_s = 6000 * DAY_S;
-    server.assign(3, &Bundle::new(3, &RELEASE_KEYS));
-    settle(&mut device, &server).unwrap();
-    assert_eq!(device.refusals().last(), Some(&FailureCode::Frozen));
-    server.rotate(&[ROOT_KEY], |root| root.expires_unix_s = 9000 * DAY_S);
-    updates(&mut device, &mut server, 4, &Bundle::new(4, &RELEASE_KEYS));
-}
-
 #[test]
 fn a_device_that_moves_to_another_fleet_counts_anew() {
     let old = Bundle::new(5, &RELEASE_KEYS);
@@ -448,11 +291,11 @@ fn a_device_that_moves_to_another_fleet_counts_anew() {
         let voucher = envelope.encode().unwrap();
         Down::Transfer { voucher }
     };
-    send(&mut device, &server, signed(FLEET_KEY));
-    send(&mut device, &server, signed(DEVICE_KEY));
+    tell(&mut device, &server, signed(FLEET_KEY));
+    tell(&mut device, &server, signed(DEVICE_KEY));
     assert_eq!(device.refusals(), [FailureCode::SignatureInvalid; 2]);
     assert_eq!(device.other, []);
-    send(&mut device, &server, signed(ROOT_KEY));
+    tell(&mut device, &server, signed(ROOT_KEY));
     assert_eq!(device.other, [Effect::Transfer(Box::new(voucher))]);
 
     // The agent enrols there and starts with the new fleet's root.
@@ -492,7 +335,7 @@ fn content_keys_go_to_the_driver_and_are_asked_for() {
             encapsulated: [1; 32],
             wrapped: vec![2; 48],
         };
-        send(&mut device, &server, key);
+        tell(&mut device, &server, key);
     }
     let wanted = Effect::ContentKey {
         digest,

@@ -6,7 +6,9 @@ mod server;
 
 pub(crate) use device::{Cut, Device, Fate};
 pub(crate) use fixture::*;
-pub(crate) use server::{Mail, Server, committed, deliver, settle};
+pub(crate) use server::{
+    Mail, Server, committed, deliver, reconnect, roots, settle, tell, updates,
+};
 
 /// Switches the check off that the environment names, in builds that can.
 fn switch_off() {

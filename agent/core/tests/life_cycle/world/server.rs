@@ -185,3 +185,29 @@ pub(crate) fn committed(bundle: &Bundle) -> (Device, Server) {
     );
     (device, server)
 }
+
+/// Lets the device connect anew and run what the server assigns.
+pub(crate) fn updates(device: &mut Device, server: &mut Server, sequence: u64, bundle: &Bundle) {
+    device.signed.insert(bundle.digest);
+    server.assign(sequence, bundle);
+    reconnect(device, server);
+    assert_eq!(device.running, Some(bundle.digest), "{:?}", device.phase());
+}
+
+/// Lets the device connect anew.
+pub(crate) fn reconnect(device: &mut Device, server: &Server) {
+    device.on(Event::Disconnected).unwrap();
+    settle(device, server).unwrap();
+}
+
+/// Says something that the honest server could say.
+pub(crate) fn tell(device: &mut Device, server: &Server, message: Down) {
+    deliver(device, server.message(message)).unwrap();
+}
+
+/// Roots as they come on their topic.
+pub(crate) fn roots(roots: &[Envelope]) -> Event {
+    let roots = roots.iter().map(|r| r.encode().unwrap()).collect();
+    let bytes = RootChain { roots }.encode().unwrap();
+    Event::Roots { bytes }
+}

@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use drover_api::{Approval, CreateTokens, Severity, Token};
+use drover_trust::mutation::{Check, is_disabled};
 use drover_trust::{DeviceId, Domain, Envelope, PublicKey};
 use drover_wire::enrol::{EnrolReply, EnrolRequest, MAX_LABELS, MAX_TEXT_BYTES};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -54,6 +55,11 @@ pub(crate) async fn create_tokens(
             ));
         }
     }
+    if let Some(device) = &request.for_device
+        && DeviceId::parse(device).is_err()
+    {
+        return Err(Refusal::bad("for_device: give the identity of a device"));
+    }
     let expires_unix_s = clock::unix_s().saturating_add(request.ttl_secs);
     let mut claims = Vec::new();
     let mut tokens = Vec::new();
@@ -70,6 +76,7 @@ pub(crate) async fn create_tokens(
             auto_approve: request.approval == Approval::Auto,
             rule: request.approve_if.clone(),
             labels: request.labels.clone(),
+            for_device: request.for_device.clone(),
         });
     }
     let ids: Vec<&str> = claims.iter().map(|c| c.id.as_str()).collect();
@@ -120,6 +127,15 @@ pub(crate) async fn enrol(core: &Core, body: &[u8], address: IpAddr) -> Result<V
         .is_err()
     {
         let detail = format!("wrong secret for claim {}", claim.id);
+        note(core, &device, Severity::Security, "claim-refused", detail).await?;
+        return Err(unknown());
+    }
+    let is_others = claim
+        .for_device
+        .as_deref()
+        .is_some_and(|d| d != device.as_str());
+    if is_others && !is_disabled(Check::Claim) {
+        let detail = format!("claim {} is for another device", claim.id);
         note(core, &device, Severity::Security, "claim-refused", detail).await?;
         return Err(unknown());
     }

@@ -70,7 +70,8 @@ pub(crate) async fn publish_root(
     core.identity.can_serve(&next).map_err(|(role, why)| {
         Refusal::conflict(format!(
             "this server could not sign for the {role} role any more: {why}. Start it with \
-             --next-key FILE in addition, then publish this root again"
+             that key in addition (--{role}-key FILE may be repeated), then publish this root \
+             again"
         ))
     })?;
     let version = next.root().version;

@@ -69,6 +69,9 @@ pub struct CreateTokens {
     /// Labels that those devices get.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Identity of the one device that may use them; anybody may without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_device: Option<String>,
 }
 
 /// A claim token; it enrols one device and is shown only here.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{attack, broker, bundle, data, device, drift, event, keys, release, rollout, serve};
+use crate::{
+    attack, broker, bundle, data, device, drift, event, keys, release, rollout, root, serve,
+};
 
 /// Puts quantised models on fleets of boards and keeps them right.
 #[derive(Debug, Parser)]
@@ -81,6 +83,12 @@ pub(crate) enum Command {
     /// Publish and list releases
     #[command(subcommand)]
     Release(release::Release),
+    /// Bring new roots to the fleet
+    #[command(subcommand)]
+    Root(root::Root),
+    /// See what the fleet's catalog lists
+    #[command(subcommand)]
+    Catalog(root::Catalog),
     /// Enrol, list and approve devices
     #[command(subcommand)]
     Device(device::Device),

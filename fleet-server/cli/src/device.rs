@@ -1,5 +1,7 @@
 //! `drover device`: claim tokens, and the devices that enrolled with them.
 
+mod transfer;
+
 use clap::{Args, Subcommand};
 use drover_api::{Approval, ApprovalRule, CreateTokens, Phase};
 
@@ -33,6 +35,8 @@ pub(crate) enum Device {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+    /// Move a device to another fleet by a voucher that root keys sign
+    Transfer(transfer::Transfer),
 }
 
 #[derive(Debug, Args)]
@@ -53,11 +57,19 @@ pub(crate) struct Token {
     /// serial=10000000ab (how the board's serial number begins); the others wait
     #[arg(long, value_name = "RULE", conflicts_with = "manual_approval", value_parser = parse::approval_rule)]
     approve_if: Option<ApprovalRule>,
+    /// Identity of the one device that may use them: the others learn nothing by them
+    #[arg(long, value_name = "ID")]
+    for_device: Option<String>,
 }
 
 pub(crate) fn run(command: Device, global: &Global, out: &Output) -> Result<()> {
+    if let Device::Transfer(args) = command {
+        // Signed where the root keys are, where no server need be in reach.
+        return transfer::run(&args, global, out);
+    }
     let client = link::client(global)?;
     match command {
+        Device::Transfer(_) => Ok(()),
         Device::Token(args) => {
             let tokens = client.create_tokens(&CreateTokens {
                 count: args.count,
@@ -68,6 +80,7 @@ pub(crate) fn run(command: Device, global: &Global, out: &Output) -> Result<()> 
                 },
                 approve_if: args.approve_if,
                 labels: args.labels.into_iter().collect(),
+                for_device: args.for_device,
             })?;
             out.show_lines(&tokens, || {
                 tokens.iter().map(|t| format!("{}\n", t.token)).collect()
@@ -131,6 +144,9 @@ fn show(d: &drover_api::Device) -> Table {
     if let Some(why) = &d.revoked {
         table.pair("revoked", why);
     }
+    if let Some(fleet) = &d.transferred_to {
+        table.pair("transferred to", fleet);
+    }
     table.pair("certificate ends", certificate(d));
     table.pair("enrolled", clock::show_s(d.enrolled_unix_s));
     table.pair("seen", clock::show_ms(d.last_seen_unix_ms));
@@ -149,7 +165,39 @@ fn show(d: &drover_api::Device) -> Table {
     }
     table.pair("state", state(d));
     table.pair("observations", d.observations);
+    if let Some(since) = d.stale_since_unix_s {
+        table.pair("no fresh catalog since", clock::show_s(since));
+    }
+    if let Some(trust) = &d.trust {
+        trusts(&mut table, trust);
+    }
     table
+}
+
+/// What a device trusts, what lies on its disk, and what it has refused.
+fn trusts(table: &mut Table, trust: &drover_api::DeviceTrust) {
+    table.pair("root", trust.root_version);
+    table.pair("catalog", trust.catalog_version);
+    table.pair("trusted time", clock::show_s(trust.time_floor_s));
+    for bundle in &trust.installed {
+        table.pair(
+            "installed",
+            format!(
+                "{} (counter {}, epoch {}, {} bytes)",
+                bundle.digest, bundle.counter, bundle.epoch, bundle.total_bytes
+            ),
+        );
+    }
+    let refused: Vec<String> = trust
+        .refused
+        .iter()
+        .map(|r| format!("{} {}", r.code, r.count))
+        .collect();
+    let refused = match refused.is_empty() {
+        true => "nothing".to_owned(),
+        false => refused.join(", "),
+    };
+    table.pair("refused", refused);
 }
 
 fn name(name: &str) -> String {
@@ -177,6 +225,9 @@ fn state(device: &drover_api::Device) -> String {
     }
     if device.quarantined.is_some() {
         return "quarantined".to_owned();
+    }
+    if device.transferred_to.is_some() {
+        return "transferred".to_owned();
     }
     if !device.approved {
         return "waiting for approval".to_owned();

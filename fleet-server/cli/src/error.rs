@@ -81,6 +81,9 @@ pub(crate) enum CliError {
     /// Roles that contradict themselves.
     #[error("these keys make no root metadata")]
     MakeRoot(#[source] TrustError),
+    /// A voucher that would be refused.
+    #[error("no device would accept this voucher")]
+    Voucher(#[source] TrustError),
     /// Neither a key nor root metadata.
     #[error("{} is neither a key file nor root metadata", .path.display())]
     NeitherKeyNorRoot { path: PathBuf },

@@ -22,6 +22,7 @@ mod parse;
 mod passphrase;
 mod release;
 mod rollout;
+mod root;
 mod serve;
 mod table;
 
@@ -54,6 +55,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Serve(args) => serve::run(&args, &out),
         Command::Bundle(command) => bundle::run(command, &out),
         Command::Release(command) => release::run(command, global, &out),
+        Command::Root(command) => root::run(command, global, &out),
+        Command::Catalog(command) => root::catalog(&command, global, &out),
         Command::Device(command) => device::run(command, global, &out),
         Command::Rollout(command) => rollout::run(command, global, &out),
         Command::Drift(command) => drift::run(command, global, &out),

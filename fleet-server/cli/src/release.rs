@@ -16,6 +16,9 @@ pub(crate) enum Release {
     Publish {
         /// Bundle file
         bundle: PathBuf,
+        /// Encrypt its content on its way, for the fleet's devices alone
+        #[arg(long)]
+        confidential: bool,
     },
     /// List releases, newest first
     List,
@@ -23,13 +26,20 @@ pub(crate) enum Release {
 
 pub(crate) fn run(command: Release, global: &Global, out: &Output) -> Result<()> {
     match command {
-        Release::Publish { bundle: path } => {
+        Release::Publish {
+            bundle: path,
+            confidential,
+        } => {
             let (bytes, container) = bundle::read(&path)?;
             // The server checks everything; this one message can say what to do.
             if container.envelope.signatures().is_empty() {
                 return Err(CliError::Unsigned { path });
             }
-            let release = link::client(global)?.publish_release(&bytes)?;
+            let client = link::client(global)?;
+            let release = match confidential {
+                true => client.publish_confidential(&bytes)?,
+                false => client.publish_release(&bytes)?,
+            };
             out.show_lines(&release, || {
                 format!(
                     "published {} {} (counter {}), digest {}",

@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::error::{CliError, Result};
 use crate::output::Output;
+use crate::parse;
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -24,9 +25,19 @@ pub(crate) struct Serve {
     /// Root metadata of the fleet
     #[arg(long, value_name = "FILE", env = "DROVER_ROOT")]
     root: Option<PathBuf>,
-    /// Secret key of the fleet role
-    #[arg(long, value_name = "FILE", env = "DROVER_FLEET_KEY")]
-    fleet_key: Option<PathBuf>,
+    /// Secret key of the fleet role; give that of the next root as well before a rotation
+    #[arg(long = "fleet-key", value_name = "FILE", env = "DROVER_FLEET_KEY")]
+    fleet_keys: Vec<PathBuf>,
+    /// Secret key of the catalog role, catalog.key beside the fleet key by default; may be
+    /// repeated as well
+    #[arg(long = "catalog-key", value_name = "FILE", env = "DROVER_CATALOG_KEY")]
+    catalog_keys: Vec<PathBuf>,
+    /// File whose first line is the passphrase of the key files
+    #[arg(long, value_name = "FILE", env = "DROVER_PASSPHRASE_FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// Life of a catalog, such as 7d; a new one is made after half of it
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_secs)]
+    catalog_ttl: Option<u64>,
     /// Address of the REST interface; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", env = "DROVER_HTTP")]
     http: Option<SocketAddr>,
@@ -70,6 +81,8 @@ pub(crate) fn run(args: &Serve, out: &Output) -> Result<()> {
         let text = config::to_toml(&config)?;
         return out.show_lines(&config::without_secrets(config), || text);
     }
+    #[cfg(feature = "mutation")]
+    disable_check()?;
     let filter = log_filter()?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -79,6 +92,20 @@ pub(crate) fn run(args: &Serve, out: &Output) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new();
     let runtime = runtime.map_err(|e| CliError::Process("start its threads", e))?;
     runtime.block_on(serve(config, out))
+}
+
+/// Switches off the check that a test wants to see missed.
+#[cfg(feature = "mutation")]
+fn disable_check() -> Result<()> {
+    use drover_trust::mutation::Check;
+
+    const VARIABLE: &str = "DROVER_DISABLE_CHECK";
+    match std::env::var(VARIABLE) {
+        Ok(name) if !Check::disable_named(&name) => Err(CliError::Usage(format!(
+            "{VARIABLE}: no check is named {name:?}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn log_filter() -> Result<EnvFilter> {

@@ -27,6 +27,8 @@ pub(crate) struct Claim {
     /// What a device must be to be approved by itself; without one all or none are.
     pub(crate) rule: Option<ApprovalRule>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// The one device that may use it; anybody may without it.
+    pub(crate) for_device: Option<String>,
 }
 
 /// A device that shows a claim.
@@ -92,8 +94,8 @@ impl Store {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         for claim in claims {
             sqlx::query(
-                "INSERT INTO claim(id, k, expires_unix_s, auto_approve, rule, labels)
-                 VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO claim(id, k, expires_unix_s, auto_approve, rule, labels,
+                 device_id_bound) VALUES (?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(&claim.id)
             .bind(&claim.k[..])
@@ -101,6 +103,7 @@ impl Store {
             .bind(claim.auto_approve)
             .bind(claim.rule.as_ref().map(to_json).transpose()?)
             .bind(to_json(&claim.labels)?)
+            .bind(claim.for_device.as_deref())
             .execute(&mut *transaction)
             .await?;
         }
@@ -112,7 +115,8 @@ impl Store {
     /// A claim by its id, used or not.
     pub(crate) async fn claim(&self, id: &str) -> Result<Option<Claim>> {
         let row = sqlx::query(
-            "SELECT id, k, expires_unix_s, auto_approve, labels, rule FROM claim WHERE id = ?",
+            "SELECT id, k, expires_unix_s, auto_approve, labels, rule, device_id_bound
+             FROM claim WHERE id = ?",
         )
         .bind(id)
         .fetch_optional(&self.reader)
@@ -126,6 +130,7 @@ impl Store {
                 auto_approve: row.get(3),
                 rule: rule.map(|r| from_json(r, "claim")).transpose()?,
                 labels: from_json(row.get(4), "claim")?,
+                for_device: row.get(6),
             })
         })
         .transpose()

@@ -75,7 +75,7 @@ impl Store {
     pub(crate) async fn counted(&self, all: &[Counted]) -> Result<()> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         for counted in all {
-            sqlx::query("UPDATE device SET instance = ? WHERE id = ? AND instance IS NOT ?1")
+            sqlx::query("UPDATE device SET instance = ?1 WHERE id = ?2 AND instance IS NOT ?1")
                 .bind(&counted.instance[..])
                 .bind(&counted.device)
                 .execute(&mut *transaction)

@@ -24,7 +24,18 @@ pub(super) fn resolve(args: &Serve) -> Result<Config> {
     };
     set(&mut config.data_dir, &args.data);
     set(&mut config.root, &args.root);
-    set(&mut config.fleet_key, &args.fleet_key);
+    if let Some((first, next)) = args.fleet_keys.split_first() {
+        config.fleet_key.clone_from(first);
+        config.next_keys.extend(next.iter().cloned());
+    }
+    if let Some((first, next)) = args.catalog_keys.split_first() {
+        config.catalog_key = Some(first.clone());
+        config.next_keys.extend(next.iter().cloned());
+    }
+    if args.passphrase_file.is_some() {
+        config.passphrase_file.clone_from(&args.passphrase_file);
+    }
+    set(&mut config.catalog_ttl_secs, &args.catalog_ttl);
     set(&mut config.http_listen, &args.http);
     config.plain_http |= args.plain_http;
     config.tls_names.extend(args.tls_names.iter().cloned());

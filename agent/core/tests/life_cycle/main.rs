@@ -11,4 +11,5 @@ mod random;
 mod refused;
 mod stolen;
 mod trust;
+mod upgrade;
 mod world;

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Serve, out: &Output) -> Result<()> {
         return out.show_lines(&config::without_secrets(config), || text);
     }
     #[cfg(feature = "mutation")]
-    disable_check()?;
+    disable_checks()?;
     let filter = log_filter()?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -94,18 +94,21 @@ pub(crate) fn run(args: &Serve, out: &Output) -> Result<()> {
     runtime.block_on(serve(config, out))
 }
 
-/// Switches off the check that a test wants to see missed.
+/// Switches off the checks that a test wants to see missed.
 #[cfg(feature = "mutation")]
-fn disable_check() -> Result<()> {
+fn disable_checks() -> Result<()> {
     use drover_trust::mutation::Check;
 
     const VARIABLE: &str = "DROVER_DISABLE_CHECK";
-    match std::env::var(VARIABLE) {
-        Ok(name) if !Check::disable_named(&name) => Err(CliError::Usage(format!(
-            "{VARIABLE}: no check is named {name:?}"
-        ))),
-        _ => Ok(()),
+    let names = std::env::var(VARIABLE).unwrap_or_default();
+    for name in names.split(',').filter(|name| !name.is_empty()) {
+        if !Check::disable_named(name) {
+            return Err(CliError::Usage(format!(
+                "{VARIABLE}: no check is named {name:?}"
+            )));
+        }
     }
+    Ok(())
 }
 
 fn log_filter() -> Result<EnvFilter> {

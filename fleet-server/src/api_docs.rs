@@ -21,7 +21,7 @@ use crate::http;
         http::create_tokens, http::enroll, http::devices, http::device, http::approve_device,
         http::revoke_device, http::renew_certificate,
         http::transfer_device, http::roots, http::publish_root, http::catalog,
-        http::publish_release, http::releases, http::release,
+        http::publish_release, http::releases, http::release, http::affected,
         http::create_rollout, http::rollouts, http::rollout, http::approve_rollout,
         http::observations, http::observation_summary, http::data_stats, http::events, http::drift,
         http::login, http::start_oidc, http::finish_oidc, http::logout, http::who_am_i,

@@ -306,6 +306,8 @@ mod tests {
                 chunks: 1,
                 arch: Vec::new(),
                 files: Vec::new(),
+                lineage: Default::default(),
+                components: vec![],
                 created_unix_s: 0,
                 published_unix_s: 0,
                 sent_bytes: 0,

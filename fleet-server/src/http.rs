@@ -25,10 +25,10 @@ pub(crate) use refusal::Refusal;
 
 pub(crate) use audit::{__path_audit, __path_audit_head};
 pub(crate) use fleet::{
-    __path_approve_device, __path_approve_rollout, __path_create_rollout, __path_create_tokens,
-    __path_device, __path_devices, __path_enroll, __path_publish_release, __path_release,
-    __path_releases, __path_renew_certificate, __path_revoke_device, __path_rollout,
-    __path_rollouts,
+    __path_affected, __path_approve_device, __path_approve_rollout, __path_create_rollout,
+    __path_create_tokens, __path_device, __path_devices, __path_enroll, __path_publish_release,
+    __path_release, __path_releases, __path_renew_certificate, __path_revoke_device,
+    __path_rollout, __path_rollouts,
 };
 pub(crate) use insight::{
     __path_data_stats, __path_drift, __path_events, __path_observation_summary, __path_observations,
@@ -59,6 +59,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/v1/catalog", get(trust::catalog))
         .route("/v1/releases", get(fleet::releases))
         .route("/v1/releases/{release}", get(fleet::release))
+        .route("/v1/affected", get(fleet::affected))
         .route("/v1/rollouts", get(fleet::rollouts))
         .route("/v1/rollouts/{rollout}", get(fleet::rollout))
         .route("/v1/observations", get(insight::observations))

@@ -4,6 +4,7 @@
 //! it. Desired state lives in the database, and the broker is a lossy pipe by contract: only
 //! what has been committed is acknowledged, and whoever misses a message gets it again.
 
+mod affected;
 mod api_docs;
 mod audit;
 mod broker;

@@ -4,7 +4,7 @@
 //! row: a power cut in between leaves a file that nobody names, and publishing again replaces
 //! it.
 
-use drover_api::{Release, ReleaseFile};
+use drover_api::{Component, Lineage, Release, ReleaseFile};
 use drover_bundle::manifest::{FileRole, Manifest};
 use drover_bundle::{BundleError, Container};
 use serde_json::json;
@@ -153,6 +153,12 @@ fn summary(manifest: &Manifest, digest: &[u8; 32]) -> Release {
         size: file.size,
         sha256: hex(&file.sha256),
     };
+    let component = |component: &drover_bundle::Component| Component {
+        name: component.name.clone(),
+        version: component.version.clone(),
+        purl: component.purl.clone(),
+    };
+    let lineage = &manifest.lineage;
     Release {
         name: manifest.name.clone(),
         version: manifest.version.clone(),
@@ -164,6 +170,14 @@ fn summary(manifest: &Manifest, digest: &[u8; 32]) -> Release {
         chunks: u32::try_from(manifest.chunking.digests.len()).unwrap_or(u32::MAX),
         arch: manifest.requires.arch.clone(),
         files: manifest.files.iter().map(file).collect(),
+        lineage: Lineage {
+            training_run: lineage.training_run.clone(),
+            data_version: lineage.data_version.clone(),
+            commit: lineage.commit.clone(),
+            approved_by: lineage.approved_by.clone(),
+            end_of_support_unix_s: lineage.end_of_support_unix_s,
+        },
+        components: manifest.components.iter().map(component).collect(),
         created_unix_s: manifest.created_unix_s,
         published_unix_s: clock::unix_s(),
         sent_bytes: 0,

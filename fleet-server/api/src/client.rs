@@ -14,11 +14,12 @@ use ureq::http::HeaderValue;
 pub use tls::TlsFiles;
 
 use crate::{
-    AddOperator, ApiToken, AuditEntry, AuditHead, BootStats, Broker, Catalog, CertifyOperator,
-    ConfigFile, CreateApiToken, CreateRollout, CreateTokens, Device, DriftStatus, ErrorBody,
-    ErrorCode, Event, FinishOidc, Health, List, Login, MosquittoRequest, NewApiToken, Observation,
-    ObservationSummary, Operator, OperatorCertificate, Release, RevokeDevice, Revoked, Rollout,
-    RootVersion, Secret, SetPassword, SetRole, StartOidc, StartedOidc, Status, Token, WhoAmI,
+    AddOperator, Affected, ApiToken, AuditEntry, AuditHead, BootStats, Broker, Catalog,
+    CertifyOperator, ConfigFile, CreateApiToken, CreateRollout, CreateTokens, Device, DriftStatus,
+    ErrorBody, ErrorCode, Event, FinishOidc, Health, List, Login, MosquittoRequest, NewApiToken,
+    Observation, ObservationSummary, Operator, OperatorCertificate, Release, RevokeDevice, Revoked,
+    Rollout, RootVersion, Secret, SetPassword, SetRole, StartOidc, StartedOidc, Status, Token,
+    WhoAmI,
 };
 
 /// Header that says why something is changed; UTF-8.
@@ -247,6 +248,14 @@ impl Client {
     /// Any [`ApiError`].
     pub fn release(&self, release: &str) -> Result<Release> {
         self.get(&format!("/v1/releases/{}", segment(release)))
+    }
+
+    /// Which devices run a component: `NAME`, or `NAME<VERSION` with `<`, `<=`, `=`, `>=`, `>`.
+    ///
+    /// # Errors
+    /// Any [`ApiError`].
+    pub fn affected(&self, component: &str) -> Result<Affected> {
+        self.get(&format!("/v1/affected?component={}", segment(component)))
     }
 
     /// Starts a rollout.

@@ -3,6 +3,7 @@
 //! Types only ever gain optional fields. Names of fields carry their units; digests are
 //! lower-case hexadecimal. This crate holds no rules: the server decides.
 
+pub mod affected;
 pub mod audit;
 pub mod broker;
 pub mod client;
@@ -20,6 +21,7 @@ pub mod status;
 pub mod token;
 pub mod trust;
 
+pub use affected::{Affected, AffectedDevice, UnknownDevice};
 pub use audit::{AuditEntry, AuditHead};
 pub use broker::{
     Broker, BrokerKind, CertifyOperator, ConfigFile, MosquittoRequest, OperatorCertificate, Revoked,
@@ -35,7 +37,7 @@ pub use operator::{
     AddOperator, ApiToken, CreateApiToken, FinishOidc, Login, NewApiToken, Operator, OperatorRole,
     SetPassword, SetRole, StartOidc, StartedOidc, TokenKind, WhoAmI,
 };
-pub use release::{Release, ReleaseFile, ReleaseRef};
+pub use release::{Component, Lineage, Release, ReleaseFile, ReleaseRef};
 pub use rollout::{
     CreateRollout, DeviceCounts, DeviceStatus, Policy, Rollout, RolloutDevice, RolloutState,
     Selector, Stage, StageStatus, Strategy,

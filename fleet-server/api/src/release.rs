@@ -29,6 +29,32 @@ pub struct ReleaseFile {
     pub sha256: String,
 }
 
+/// Where a model comes from; an empty text means that nobody has said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Lineage {
+    /// Names the run that trained the model.
+    pub training_run: String,
+    /// Version of the data that it was trained on.
+    pub data_version: String,
+    /// Commit of the code that trained it.
+    pub commit: String,
+    /// Who has approved it for devices.
+    pub approved_by: String,
+    /// Until when it is maintained, in seconds since 1970.
+    pub end_of_support_unix_s: Option<u64>,
+}
+
+/// Something that a model was made of or with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Component {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// Package URL; may be empty.
+    pub purl: String,
+}
+
 /// A published bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Release {
@@ -53,6 +79,12 @@ pub struct Release {
     pub arch: Vec<String>,
     /// Every file.
     pub files: Vec<ReleaseFile>,
+    /// Where the model comes from.
+    #[serde(default)]
+    pub lineage: Lineage,
+    /// What the model was made of and with, as far as its manifest names it.
+    #[serde(default)]
+    pub components: Vec<Component>,
     /// When it was built, in seconds since 1970.
     pub created_unix_s: u64,
     /// When it was published, in seconds since 1970.

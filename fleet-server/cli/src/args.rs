@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    attack, broker, bundle, data, device, drift, event, keys, release, rollout, root, serve,
+    affected, attack, broker, bundle, data, device, drift, event, keys, release, rollout, root,
+    serve,
 };
 
 /// Puts quantised models on fleets of boards and keeps them right.
@@ -89,6 +90,8 @@ pub(crate) enum Command {
     /// See what the fleet's catalog lists
     #[command(subcommand)]
     Catalog(root::Catalog),
+    /// List the devices that run a component, after an advisory for example
+    Affected(affected::Affected),
     /// Enrol, list and approve devices
     #[command(subcommand)]
     Device(device::Device),

@@ -10,6 +10,8 @@ mod sbom;
 mod sign;
 mod verify;
 
+pub(crate) use inspect::{component, lineage};
+
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;

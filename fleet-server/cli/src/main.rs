@@ -4,6 +4,7 @@
 //! was done, 1 when it was not, 2 when the command line makes no sense. Secrets are read
 //! from and written to files, never to the terminal.
 
+mod affected;
 mod args;
 mod attack;
 mod broker;
@@ -57,6 +58,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Release(command) => release::run(command, global, &out),
         Command::Root(command) => root::run(command, global, &out),
         Command::Catalog(command) => root::catalog(&command, global, &out),
+        Command::Affected(args) => affected::run(&args, global, &out),
         Command::Device(command) => device::run(command, global, &out),
         Command::Rollout(command) => rollout::run(command, global, &out),
         Command::Drift(command) => drift::run(command, global, &out),

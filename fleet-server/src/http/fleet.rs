@@ -8,7 +8,8 @@ use axum::extract::{ConnectInfo, Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use drover_api::{
-    CreateRollout, CreateTokens, Device, ErrorBody, List, Release, RevokeDevice, Rollout, Token,
+    Affected, CreateRollout, CreateTokens, Device, ErrorBody, List, Release, RevokeDevice, Rollout,
+    Token,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -19,7 +20,7 @@ use crate::operator::Actor;
 use crate::state::Core;
 use crate::store::RolloutRow;
 use crate::tls::Peer;
-use crate::{certificate, enrol, release, rollout};
+use crate::{affected, certificate, enrol, release, rollout};
 
 /// Largest enrolment request, its signature included, in bytes.
 const MAX_ENROL_BYTES: u64 = 16 * 1024;
@@ -168,6 +169,26 @@ pub(crate) async fn release(
 ) -> Result<Json<Release>, Refusal> {
     let row = release::find(&core, &wanted).await?;
     Ok(Json(row.summary))
+}
+
+/// Which component is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AffectedQuery {
+    /// `NAME`, or `NAME<VERSION` with `<`, `<=`, `=`, `>=` or `>`; the name may be a package URL
+    /// without its version, `drover-agent` is the agent itself.
+    component: String,
+}
+
+/// The devices that run a component now.
+#[utoipa::path(get, path = "/v1/affected", tag = "releases", params(AffectedQuery),
+    responses((status = 200, body = Affected), (status = 400, body = ErrorBody)))]
+pub(crate) async fn affected(
+    State(core): State<Arc<Core>>,
+    Parameters(query): Parameters<AffectedQuery>,
+) -> Result<Json<Affected>, Refusal> {
+    affected::affected(&core, &query.component).await.map(Json)
 }
 
 /// Starts a rollout, or prepares it for somebody else's approval.

@@ -86,6 +86,8 @@ fn release(counter: u64) -> ReleaseRow {
             chunks: 1,
             arch: vec![],
             files: vec![],
+            lineage: Default::default(),
+            components: vec![],
             created_unix_s: 1,
             published_unix_s: 2,
             sent_bytes: 0,

@@ -6,6 +6,7 @@
 mod text;
 
 pub(super) use text::normalisation;
+pub(crate) use text::{component, lineage};
 
 use std::fmt;
 use std::path::Path;

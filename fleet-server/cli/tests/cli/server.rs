@@ -152,9 +152,16 @@ fn a_server_is_asked_and_stops_when_told() {
     publish(&server, folder.path());
     let releases = server.ask(["release", "list"]).ok();
     assert!(
-        releases.starts_with("pump-anomaly\t1.0.0\t1\t"),
+        releases.starts_with("pump-anomaly\t1.0.0\t1\t0\t"),
         "{releases}"
     );
+    let shown = server.ask(["release", "show", "pump-anomaly@1.0.0"]).ok();
+    assert!(shown.contains("security epoch\t0\n"), "{shown}");
+
+    let affected = server.json(["affected", "--component", "torch<2.9.1"]);
+    assert_eq!(affected, serde_json::json!([]));
+    let message = server.ask(["affected", "--component", "torch<"]).refused();
+    assert!(message.contains("names no component"), "{message}");
 
     let created = server.json([
         "rollout",

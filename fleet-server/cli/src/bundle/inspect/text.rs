@@ -54,27 +54,39 @@ pub(super) fn table(view: &View<'_>) -> Table {
 }
 
 fn origin(table: &mut Table, view: &View<'_>) {
-    let lineage = view.lineage;
-    for (name, value) in [
-        ("training run", &lineage.training_run),
-        ("data version", &lineage.data_version),
-        ("commit", &lineage.commit),
-        ("approved by", &lineage.approved_by),
-    ] {
+    let from = view.lineage;
+    let texts = [
+        &from.training_run,
+        &from.data_version,
+        &from.commit,
+        &from.approved_by,
+    ];
+    lineage(table, texts, from.end_of_support_unix_s);
+    for c in view.components {
+        component(table, &c.name, &c.version, &c.purl);
+    }
+}
+
+/// Training run, data version, commit and approval of a model, as far as they are said.
+pub(crate) fn lineage(table: &mut Table, texts: [&String; 4], end_of_support: Option<u64>) {
+    let names = ["training run", "data version", "commit", "approved by"];
+    for (name, value) in names.into_iter().zip(texts) {
         if !value.is_empty() {
             table.pair(name, value);
         }
     }
-    if let Some(end) = lineage.end_of_support_unix_s {
+    if let Some(end) = end_of_support {
         table.pair("end of support", clock::show_s(end));
     }
-    for component in view.components {
-        let value = match component.purl.as_str() {
-            "" => component.version.clone(),
-            purl => format!("{}, {purl}", component.version),
-        };
-        table.pair(&format!("component {}", component.name), value);
-    }
+}
+
+/// Something that a model was made of or with.
+pub(crate) fn component(table: &mut Table, name: &str, version: &str, purl: &str) {
+    let value = match purl {
+        "" => version.to_owned(),
+        purl => format!("{version}, {purl}"),
+    };
+    table.pair(&format!("component {name}"), value);
 }
 
 fn signatures(view: &View<'_>) -> String {

@@ -166,11 +166,23 @@ impl ContentKeys {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// As the server does it.
-    fn wrap(public: &[u8; 32], digest: &Digest, key: &[u8; 32]) -> ([u8; 32], Vec<u8>) {
+    pub(crate) fn seal(content: &[u8; 32], digest: &Digest, index: u32, chunk: &[u8]) -> Vec<u8> {
+        let mut nonce = [0; 12];
+        nonce[..4].copy_from_slice(&index.to_le_bytes());
+        let payload = Payload {
+            msg: chunk,
+            aad: digest,
+        };
+        let cipher = ChaCha20Poly1305::new(&(*content).into());
+        cipher.encrypt(&nonce.into(), payload).unwrap()
+    }
+
+    /// As the server does it.
+    pub(crate) fn wrap(public: &[u8; 32], digest: &Digest, key: &[u8; 32]) -> ([u8; 32], Vec<u8>) {
         struct System;
         impl hpke::rand_core::TryRng for System {
             type Error = std::convert::Infallible;
@@ -213,14 +225,7 @@ mod tests {
         assert!(!keys.take(bundle, &encapsulated, &wrapped[1..]));
         let content = |bytes: &[u8]| Opened::Content(bytes.to_vec());
         assert_eq!(keys.open(&bundle, 0, b"plain"), content(b"plain"));
-        let mut nonce = [0; 12];
-        nonce[0] = 5;
-        let payload = Payload {
-            msg: b"chunk".as_slice(),
-            aad: &bundle,
-        };
-        let cipher = ChaCha20Poly1305::new(&secret.into());
-        let sealed = cipher.encrypt(&nonce.into(), payload).unwrap();
+        let sealed = seal(&secret, &bundle, 5, b"chunk");
         // Chunks of eight bytes, of which the sixth and last has five.
         keys.expect(bundle, 8, 45);
         assert_eq!(keys.open(&bundle, 5, &sealed), Opened::KeyMissing);

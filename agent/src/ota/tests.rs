@@ -16,7 +16,11 @@ use drover_wire::message::{Ack, Addressed, Body, Down, Event, Phase, Record};
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::exchange::ExchangeKey;
+use crate::exchange::tests::{seal, wrap};
 use crate::identity::Identity;
+
+mod trust;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -35,7 +39,7 @@ fn root() -> TrustedRoot {
     keys().trusted()
 }
 
-fn member() -> Arc<Membership> {
+fn member(data: &Path) -> Arc<Membership> {
     let access = Access {
         broker_host: String::new(),
         broker_port: 0,
@@ -57,8 +61,7 @@ fn member() -> Arc<Membership> {
         root: root(),
         enrolment,
     };
-    // Nothing is written there in these tests.
-    Arc::new(Membership::new(Path::new("/nonexistent"), &identity))
+    Arc::new(Membership::new(data, &identity))
 }
 
 struct Bundle {
@@ -194,6 +197,8 @@ struct World {
     calls: Arc<Mutex<Vec<String>>>,
     permits: Arc<Semaphore>,
     bundles: Vec<Bundle>,
+    /// Key of the bundles, when they are confidential.
+    content_key: Option<[u8; 32]>,
     /// Assignment and catalog.
     desired: Option<(Vec<u8>, Vec<u8>)>,
     /// Every record that came, with its boot.
@@ -202,6 +207,11 @@ struct World {
 
 impl World {
     fn start(journal: Box<dyn Journal>) -> Self {
+        // Nothing is written there in most tests.
+        Self::start_as(journal, member(Path::new("/nonexistent")))
+    }
+
+    fn start_as(journal: Box<dyn Journal>, member: Arc<Membership>) -> Self {
         let prepared = Prepared::open(journal).unwrap();
         let calls = Arc::new(Mutex::new(Vec::new()));
         let host = Arc::new(Host {
@@ -210,7 +220,7 @@ impl World {
         });
         let recorder = prepared.recorder();
         let options = Options {
-            member: member(),
+            member,
             root: root(),
             built_unix_s: 0,
             platform: Platform {
@@ -233,6 +243,7 @@ impl World {
             calls,
             permits: Arc::new(Semaphore::new(1000)),
             bundles: Vec::new(),
+            content_key: None,
             desired: None,
             stored: Vec::new(),
         }
@@ -311,6 +322,15 @@ impl World {
                 }
             }
             Up::WantManifest { digest } => {
+                if let Some(content) = &self.content_key {
+                    let public = ExchangeKey::of(&key(30)).public();
+                    let (encapsulated, wrapped) = wrap(&public, &digest, content);
+                    self.say(Down::ContentKey {
+                        digest,
+                        encapsulated,
+                        wrapped,
+                    });
+                }
                 let envelope = find(digest).envelope.clone();
                 self.say(Down::Manifest { digest, envelope });
             }
@@ -319,7 +339,12 @@ impl World {
                 let size = bundle.manifest.chunking.chunk_bytes as usize;
                 let chunks: Vec<&[u8]> = bundle.payload.chunks(size).collect();
                 for index in missing.iter() {
-                    let bytes = chunks[index as usize];
+                    let plain = chunks[index as usize];
+                    let bytes = match &self.content_key {
+                        Some(content) => seal(content, &digest, index, plain),
+                        None => plain.to_vec(),
+                    };
+                    let bytes = bytes.as_slice();
                     self.input(Input::Chunk {
                         digest,
                         bytes: Chunk { index, bytes }.encode(),

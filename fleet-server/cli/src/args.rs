@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    affected, attack, broker, bundle, data, device, drift, event, keys, release, rollout, root,
-    serve,
+    affected, attack, audit, broker, bundle, data, device, drift, event, keys, login, operator,
+    release, rollout, root, serve,
 };
 
 /// Puts quantised models on fleets of boards and keeps them right.
@@ -66,6 +66,15 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) certificate: Option<PathBuf>,
+    /// Why this is changed, for the server's audit log
+    #[arg(
+        long,
+        global = true,
+        value_name = "TEXT",
+        env = "DROVER_REASON",
+        hide_env_values = true
+    )]
+    pub(crate) reason: Option<String>,
     /// Print JSON for machines, one value per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -104,6 +113,21 @@ pub(crate) enum Command {
     /// See, stop and start the server's broker
     #[command(subcommand)]
     Broker(broker::Broker),
+    /// Log in to the server; later commands need no token file
+    Login(login::Login),
+    /// End a login
+    Logout,
+    /// Show who the server takes you for
+    Whoami,
+    /// Manage the accounts of those who operate the fleet
+    #[command(subcommand)]
+    Operator(operator::Operator),
+    /// Manage tokens that let programs in
+    #[command(subcommand)]
+    Token(operator::Token),
+    /// See who changed what, and check copies of that
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// See what happened in the fleet
     #[command(subcommand)]
     Event(event::Event),

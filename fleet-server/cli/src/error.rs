@@ -110,10 +110,42 @@ pub(crate) enum CliError {
     Unsigned { path: PathBuf },
     /// No token to show to the server.
     #[error(
-        "the server wants the operator's token: name its file with --token-file or \
-         DROVER_TOKEN_FILE; `drover serve` keeps it in its data folder as operator.token"
+        "the server wants to know who asks: log in with `drover login`, or name a token's file \
+         with --token-file or DROVER_TOKEN_FILE; `drover serve` keeps one in its data folder as \
+         operator.token"
     )]
     NoToken,
+    /// A list of logins that does not parse.
+    #[error("{} is not a list of logins: remove it and log in again", .path.display())]
+    Logins {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    /// Logging in at the issuer did not work.
+    #[error("not logged in: {0}")]
+    Oidc(&'static str),
+    /// A copy of the audit log that does not fit together.
+    #[error("{} was tampered with or damaged", .path.display())]
+    Audit {
+        path: PathBuf,
+        source: drover_api::audit::AuditError,
+    },
+    /// A line of a copy of the audit log that is none of its lines.
+    #[error("line {line} of {} is no line of an audit log", .path.display())]
+    AuditLine {
+        path: PathBuf,
+        line: usize,
+        source: serde_json::Error,
+    },
+    /// A copy of the audit log without its last line.
+    #[error("{} lacks its last line, the signed end: it was cut short", .path.display())]
+    AuditEnd { path: PathBuf },
+    /// An end of the audit log that the fleet key did not sign.
+    #[error("the end of {} is not signed by the fleet key", .path.display())]
+    AuditSignature { path: PathBuf, source: TrustError },
+    /// A signature on something else.
+    #[error("the end of {} is not what the fleet key signed", .path.display())]
+    AuditStatement { path: PathBuf },
     /// A token file without a token.
     #[error("{} holds no token", .path.display())]
     EmptyToken { path: PathBuf },

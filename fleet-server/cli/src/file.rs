@@ -43,6 +43,17 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_folder(path).map_err(failed)
 }
 
+/// Writes a file over what was there, which only its owner may read.
+pub(crate) fn replace_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |source| CliError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let file = temporary(path, bytes, 0o600).map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    sync_folder(path).map_err(failed)
+}
+
 /// Writes a file that does not exist yet; with `secret`, only its owner may read it.
 pub(crate) fn create(path: &Path, bytes: &[u8], secret: bool) -> Result<()> {
     let failed = |source: io::Error| match source.kind() {

@@ -7,6 +7,7 @@
 mod affected;
 mod args;
 mod attack;
+mod audit;
 mod broker;
 mod bundle;
 mod clock;
@@ -18,6 +19,8 @@ mod event;
 mod file;
 mod keys;
 mod link;
+mod login;
+mod operator;
 mod output;
 mod parse;
 mod passphrase;
@@ -63,6 +66,12 @@ fn run(cli: Cli) -> Result<()> {
         Command::Rollout(command) => rollout::run(command, global, &out),
         Command::Drift(command) => drift::run(command, global, &out),
         Command::Broker(command) => broker::run(command, global, &out),
+        Command::Login(args) => login::run(args, global, &out),
+        Command::Logout => login::log_out(global, &out),
+        Command::Whoami => login::who_am_i(global, &out),
+        Command::Operator(command) => operator::run(command, global, &out),
+        Command::Token(command) => operator::run_token(command, global, &out),
+        Command::Audit(command) => audit::run(command, global, &out),
         Command::Event(command) => event::run(command, global, &out),
         Command::Data(command) => data::run(command, global, &out),
         Command::AttackSuite(args) => attack::run(args, &out),

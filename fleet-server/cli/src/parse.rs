@@ -1,6 +1,19 @@
 //! Values of flags that are more than a word or a number.
 
-use drover_api::{ApprovalRule, Stage};
+use drover_api::{ApprovalRule, OperatorRole, Stage};
+
+/// The role of an operator.
+pub(crate) fn role(text: &str) -> Result<OperatorRole, String> {
+    OperatorRole::parse(text).ok_or_else(|| "write viewer, operator, releaser or admin".to_owned())
+}
+
+/// A role and a group that has it, as in `admin=fleet-admins`.
+pub(crate) fn role_group(text: &str) -> Result<(OperatorRole, String), String> {
+    match text.split_once('=') {
+        Some((name, group)) if !group.is_empty() => Ok((role(name)?, group.to_owned())),
+        _ => Err("write a role and a group: admin=fleet-admins".to_owned()),
+    }
+}
 
 /// Seconds of `90s`, `15m`, `2h` or `7d`.
 pub(crate) fn duration_secs(text: &str) -> Result<u64, String> {

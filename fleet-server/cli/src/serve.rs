@@ -58,6 +58,14 @@ pub(crate) struct Serve {
     /// Use this broker instead of the embedded one
     #[arg(long, value_name = "HOST:PORT", env = "DROVER_BROKER", value_parser = config::broker)]
     broker: Option<(String, u16)>,
+    /// Let every rollout wait until a second person approves it
+    #[arg(long)]
+    require_approval: bool,
+    /// Share of the fleet that a rollout may begin with, in percent [default: 20%]
+    #[arg(long, value_name = "N%", value_parser = parse::percent)]
+    max_unstaged_share: Option<u8>,
+    #[command(flatten)]
+    oidc: config::Oidc,
     /// Configuration file, in TOML; flags and environment overrule it
     #[arg(long, value_name = "FILE", env = "DROVER_CONFIG")]
     config: Option<PathBuf>,

@@ -333,6 +333,18 @@ impl Oidc {
 }
 
 impl OidcConfig {
+    /// The issuer at this address, where this server goes by this name; nobody has a role yet.
+    pub fn new(issuer: &str, client_id: &str) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            client_id: client_id.to_owned(),
+            client_secret_file: None,
+            ca_file: None,
+            role_claim: default_claim(),
+            roles: BTreeMap::new(),
+        }
+    }
+
     /// Refuses what cannot work.
     pub(crate) fn check(&self) -> Result<(), ServerError> {
         let refuse = |field, why| Err(ServerError::Config { field, why });

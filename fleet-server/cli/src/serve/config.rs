@@ -1,11 +1,15 @@
 //! The server's configuration out of its sources: defaults, then the file, then environment
 //! and flags.
 
-use drover_server::{BrokerConfig, Config};
+use std::path::PathBuf;
+
+use clap::Args;
+use drover_api::OperatorRole;
+use drover_server::{BrokerConfig, Config, OidcConfig};
 
 use super::Serve;
 use crate::error::{CliError, Result};
-use crate::file;
+use crate::{file, parse};
 
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
@@ -54,8 +58,67 @@ pub(super) fn resolve(args: &Serve) -> Result<Config> {
             BrokerConfig::Embedded => config.broker = BrokerConfig::external(host, *port),
         }
     }
+    config.require_approval |= args.require_approval;
+    if let Some(percent) = args.max_unstaged_share {
+        config.max_unstaged_share = f64::from(percent) / 100.0;
+    }
+    args.oidc.apply(&mut config)?;
     config.check()?;
     Ok(config)
+}
+
+/// Where operators log in apart from the server itself.
+#[derive(Debug, Args)]
+pub(super) struct Oidc {
+    /// Address of an OpenID Connect issuer, as it names itself in its tokens
+    #[arg(long, value_name = "URL", env = "DROVER_OIDC_ISSUER")]
+    oidc_issuer: Option<String>,
+    /// What the issuer calls this server
+    #[arg(long, value_name = "ID", env = "DROVER_OIDC_CLIENT_ID")]
+    oidc_client_id: Option<String>,
+    /// File with the client's secret, where the issuer insists on one
+    #[arg(long, value_name = "FILE", env = "DROVER_OIDC_CLIENT_SECRET_FILE")]
+    oidc_client_secret_file: Option<PathBuf>,
+    /// Claim that names a person's groups [default: groups]
+    #[arg(long, value_name = "CLAIM")]
+    oidc_role_claim: Option<String>,
+    /// Group whose members have a role, such as admin=fleet-admins; may be repeated
+    #[arg(long = "oidc-role", value_name = "ROLE=GROUP", value_parser = parse::role_group)]
+    oidc_roles: Vec<(OperatorRole, String)>,
+}
+
+impl Oidc {
+    fn apply(&self, config: &mut Config) -> Result<()> {
+        let given = self.oidc_issuer.is_some()
+            || self.oidc_client_id.is_some()
+            || self.oidc_client_secret_file.is_some()
+            || self.oidc_role_claim.is_some()
+            || !self.oidc_roles.is_empty();
+        if !given {
+            return Ok(());
+        }
+        let named = config.oidc.take();
+        let mut oidc = match (&self.oidc_issuer, &self.oidc_client_id, named) {
+            (_, _, Some(named)) => named,
+            (Some(issuer), Some(client), None) => OidcConfig::new(issuer, client),
+            _ => {
+                let why = "name the issuer as well: --oidc-issuer and --oidc-client-id";
+                return Err(CliError::Usage(why.to_owned()));
+            }
+        };
+        set(&mut oidc.issuer, &self.oidc_issuer);
+        set(&mut oidc.client_id, &self.oidc_client_id);
+        set(&mut oidc.role_claim, &self.oidc_role_claim);
+        if self.oidc_client_secret_file.is_some() {
+            oidc.client_secret_file
+                .clone_from(&self.oidc_client_secret_file);
+        }
+        for (role, group) in &self.oidc_roles {
+            oidc.roles.entry(*role).or_default().push(group.clone());
+        }
+        config.oidc = Some(oidc);
+        Ok(())
+    }
 }
 
 fn set<T: Clone>(value: &mut T, given: &Option<T>) {

@@ -21,6 +21,9 @@ use crate::store::{Admission, Kind, NewEvent};
 use crate::tls::{Issue, LIFE_SECS};
 use crate::{ServerError, clock};
 
+/// How long an ended certificate is remembered, in seconds: a clock that was set right may
+/// have been wrong.
+const KEPT_SECS: u64 = 366 * 24 * 3600;
 /// Longest reason for a revocation, in bytes.
 const MAX_REASON_BYTES: usize = 256;
 
@@ -189,11 +192,16 @@ pub(crate) async fn certify_operator(
 }
 
 /// Takes back all certificates of an operator; says how many were valid.
-pub(crate) async fn revoke_operator(core: &Core, name: &str) -> Result<u64, ServerError> {
-    let subject = format!("operator:{name}");
+pub(crate) async fn revoke_operator(
+    core: &Core,
+    actor: &Actor,
+    name: &str,
+) -> Result<u64, ServerError> {
+    let subject = format!("{CERTIFICATE_PREFIX}{name}");
+    let entry = actor.entry("operator.certificate.revoke", name);
     let revoked = core
         .store
-        .revoke_certificates(&subject, clock::unix_s())
+        .revoke_certificates(&subject, clock::unix_s(), &entry)
         .await?;
     publish_revocations(core).await?;
     Ok(revoked)
@@ -228,9 +236,14 @@ pub(crate) async fn revocation_list(core: &Core) -> Result<String, ServerError> 
     core.authority.revocation_list(&revoked, now_unix_s)
 }
 
-/// Says once an hour that the revocation list is current, for brokers that were away.
+/// Says once an hour that the revocation list is current, for brokers that were away, and
+/// forgets what has ended long ago.
 pub(crate) async fn keep_revocations(core: Arc<Core>) {
     loop {
+        let before = clock::unix_s().saturating_sub(KEPT_SECS);
+        if let Err(error) = core.store.forget_certificates(before).await {
+            tracing::error!(%error, "certificates that have ended are not forgotten");
+        }
         if let Err(error) = publish_revocations(&core).await {
             tracing::error!(%error, "the revocation list is not written");
         }

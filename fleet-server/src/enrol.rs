@@ -93,11 +93,13 @@ pub(crate) async fn create_tokens(
 /// Enrols the device that sent `body` from `address`; gives the encoded reply.
 pub(crate) async fn enrol(core: &Core, body: &[u8], address: IpAddr) -> Result<Vec<u8>, Refusal> {
     let address = address.to_string();
-    if core.limits.claims.is_spent(&address) {
-        return Err(Refusal::too_many(
+    // Only what is wrong counts, so that nobody behind the same address is kept out.
+    let may_fail = || match core.limits.claims.allows(&address) {
+        true => Ok(()),
+        false => Err(Refusal::too_many(
             "too many claims from this address were wrong; wait ten minutes",
-        ));
-    }
+        )),
+    };
     let not_one = |_| Refusal::bad("this is not an enrolment request");
     let envelope = Envelope::decode(body).map_err(not_one)?;
     // The key that must have signed is inside; the proof below ties it to the token.
@@ -110,22 +112,21 @@ pub(crate) async fn enrol(core: &Core, body: &[u8], address: IpAddr) -> Result<V
     let device = DeviceId::of(&key);
 
     let unknown = || {
-        core.limits.claims.allows(&address);
         Refusal::forbidden(
             "the claim token is not known here or its secret is wrong; ask the operator for a \
              new one (`drover device token`)",
         )
     };
-    let claim = core
-        .store
-        .claim(&request.claim_id)
-        .await?
-        .ok_or_else(unknown)?;
+    let Some(claim) = core.store.claim(&request.claim_id).await? else {
+        may_fail()?;
+        return Err(unknown());
+    };
     let proven = request.proven().map_err(|_| Refusal::internal())?;
     if mac(&claim.k, &proven)?
         .verify_slice(&request.proof)
         .is_err()
     {
+        may_fail()?;
         let detail = format!("wrong secret for claim {}", claim.id);
         note(core, &device, Severity::Security, "claim-refused", detail).await?;
         return Err(unknown());
@@ -135,6 +136,7 @@ pub(crate) async fn enrol(core: &Core, body: &[u8], address: IpAddr) -> Result<V
         .as_deref()
         .is_some_and(|d| d != device.as_str());
     if is_others && !is_disabled(Check::Claim) {
+        may_fail()?;
         let detail = format!("claim {} is for another device", claim.id);
         note(core, &device, Severity::Security, "claim-refused", detail).await?;
         return Err(unknown());
@@ -147,6 +149,7 @@ pub(crate) async fn enrol(core: &Core, body: &[u8], address: IpAddr) -> Result<V
     let new = NewDevice {
         id: device.to_string(),
         public_key: key,
+        nonce: request.nonce,
         exchange_key: request.exchange_key,
         name: request.name.clone(),
         hardware: request.hardware.clone(),
@@ -165,8 +168,9 @@ pub(crate) async fn enrol(core: &Core, body: &[u8], address: IpAddr) -> Result<V
             };
             note(core, &device, Severity::Info, "enrolled", detail.into()).await?;
         }
+        ClaimOutcome::Repeated { approved } => tracing::info!(%device, approved, "answered again"),
         ClaimOutcome::Taken { by } => {
-            core.limits.claims.allows(&address);
+            may_fail()?;
             let detail = format!("claim {} was used by device {by} before", claim.id);
             note(core, &device, Severity::Security, "claim-reused", detail).await?;
             let reason = format!(

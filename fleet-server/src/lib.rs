@@ -42,3 +42,4 @@ pub use config::{BrokerConfig, ClientFiles, Config};
 pub use error::ServerError;
 pub use operator::OidcConfig;
 pub use server::{Server, start};
+pub use tls::ed25519_pem;

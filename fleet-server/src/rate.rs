@@ -33,15 +33,6 @@ impl Rate {
         self.allows_at(name, clock::monotonic())
     }
 
-    /// Whether one more would be too many; counts nothing.
-    pub(crate) fn is_spent(&self, name: &str) -> bool {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = clock::monotonic();
-        seen.get(name).is_some_and(|(start, count)| {
-            now.duration_since(*start) < self.window && *count >= self.most
-        })
-    }
-
     fn allows_at(&self, name: &str, now: Instant) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= MAX_NAMES && !seen.contains_key(name) {
@@ -69,7 +60,6 @@ mod tests {
         let start = clock::monotonic();
         let at = |name: &str, secs| rate.allows_at(name, start + Duration::from_secs(secs));
         assert_eq!([at("a", 0), at("a", 1), at("a", 9)], [true, true, false]);
-        assert!(rate.is_spent("a") && !rate.is_spent("b"));
         assert!(at("b", 9));
         assert!(at("a", 10));
         for n in 0..=MAX_NAMES {

@@ -231,7 +231,9 @@ impl BrokerParts<'_> {
                     },
                     gate.front_password(),
                 );
-                let broker = EmbeddedBroker::new(self.config.mqtt_listen, gate, front);
+                let listen = self.config.mqtt_listen;
+                let clients = self.config.mqtt_connections;
+                let broker = EmbeddedBroker::new(listen, gate, front, clients);
                 broker.start().await?;
                 Ok((Box::new(broker), own))
             }
@@ -245,7 +247,7 @@ impl BrokerParts<'_> {
                 revocation_list,
             } => {
                 let (tls, authorities) = match (plain, tls) {
-                    (true, _) => (None, Vec::new()),
+                    (true, _) => (None, own),
                     (false, Some(files)) => {
                         let (config, authorities) = tls::client_config_of(files)?;
                         (Some(config), authorities)

@@ -11,7 +11,8 @@ mod http;
 mod identity;
 mod server_certificate;
 
-pub(crate) use authority::{Authority, Issue, LIFE_SECS, ed25519_pem, ed25519_pkcs8};
+pub use authority::ed25519_pem;
+pub(crate) use authority::{Authority, Issue, LIFE_SECS, ed25519_pkcs8};
 pub(crate) use front::{Front, FrontLimits, Listening};
 pub(crate) use http::{HttpListener, Peer, PeerCertificate, peer_certificate};
 pub(crate) use identity::{TlsIdentity, server_config};

@@ -39,6 +39,17 @@ pub enum ApiError {
         /// What went wrong.
         source: Box<ureq::Error>,
     },
+    /// The server's certificate is not one to believe.
+    #[error(
+        "the certificate of {url} cannot be verified; name the file of its authority with --ca \
+         or DROVER_CA (the server keeps it in its data folder as ca.pem)"
+    )]
+    Untrusted {
+        /// Address that was tried.
+        url: String,
+        /// What is wrong with it.
+        source: Box<ureq::Error>,
+    },
     /// Certificates or keys that cannot be used.
     #[error("{what} is not usable PEM")]
     Tls {
@@ -559,9 +570,12 @@ impl Client {
         path: &str,
         result: std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<T> {
-        let unreachable = |source| ApiError::Unreachable {
-            url: self.url(path),
-            source: Box::new(source),
+        let unreachable = |source| {
+            let (url, source) = (self.url(path), Box::new(source));
+            match tls::is_untrusted(&source) {
+                true => ApiError::Untrusted { url, source },
+                false => ApiError::Unreachable { url, source },
+            }
         };
         let mut response = result.map_err(unreachable)?;
         let status = response.status().as_u16();

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    affected, attack, audit, broker, bundle, data, device, drift, event, keys, login, operator,
-    release, rollout, root, serve,
+    affected, attack, audit, broker, bundle, certificate, data, device, drift, event, keys, login,
+    operator, release, rollout, root, serve,
 };
 
 /// Puts quantised models on fleets of boards and keeps them right.
@@ -113,6 +113,9 @@ pub(crate) enum Command {
     /// See, stop and start the server's broker
     #[command(subcommand)]
     Broker(broker::Broker),
+    /// Certificates with which operators show who they are
+    #[command(subcommand)]
+    Certificate(certificate::Certificate),
     /// Log in to the server; later commands need no token file
     Login(login::Login),
     /// End a login

@@ -10,6 +10,7 @@ mod attack;
 mod audit;
 mod broker;
 mod bundle;
+mod certificate;
 mod clock;
 mod data;
 mod device;
@@ -66,6 +67,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Rollout(command) => rollout::run(command, global, &out),
         Command::Drift(command) => drift::run(command, global, &out),
         Command::Broker(command) => broker::run(command, global, &out),
+        Command::Certificate(command) => certificate::run(command, global, &out),
         Command::Login(args) => login::run(args, global, &out),
         Command::Logout => login::log_out(global, &out),
         Command::Whoami => login::who_am_i(global, &out),

@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct EmbeddedBroker {
     gate: Arc<Gate>,
     front: Arc<Front>,
+    /// Sessions at once at most, the server's own not counted.
+    clients: usize,
     running: Mutex<Option<Running>>,
     up: Arc<AtomicBool>,
     addrs: StdMutex<Addrs>,
@@ -51,8 +53,9 @@ struct Running {
 }
 
 impl EmbeddedBroker {
-    pub(crate) fn new(listen: SocketAddr, gate: Gate, front: Front) -> Self {
+    pub(crate) fn new(listen: SocketAddr, gate: Gate, front: Front, clients: usize) -> Self {
         Self {
+            clients,
             gate: Arc::new(gate),
             front: Arc::new(front),
             running: Mutex::new(None),
@@ -87,7 +90,7 @@ impl EmbeddedBroker {
             })?,
         );
         let failed = |e: mqtt5::MqttError| ServerError::Broker(e.to_string());
-        let mut broker = MqttBroker::with_config(config(addr))
+        let mut broker = MqttBroker::with_config(config(addr, self.clients))
             .await
             .map_err(failed)?
             .with_auth_provider(self.gate.clone());
@@ -223,14 +226,15 @@ impl Broker for EmbeddedBroker {
     }
 }
 
-fn config(addr: SocketAddr) -> BrokerConfig {
+fn config(addr: SocketAddr, clients: usize) -> BrokerConfig {
     let storage = StorageConfig::new()
         .with_backend(StorageBackendType::Memory)
         .with_max_queued_messages_per_client(256)
         .with_max_queued_bytes_per_client(4 * 1024 * 1024);
     BrokerConfig::new()
         .with_bind_address(addr)
-        .with_max_clients(10_000)
+        // The server's own link, and those that are being replaced.
+        .with_max_clients(clients.saturating_add(16))
         .with_max_packet_size(MAX_PACKET_BYTES)
         .with_maximum_qos(1)
         .with_retain_available(false)

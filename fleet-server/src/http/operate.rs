@@ -167,9 +167,10 @@ pub(crate) async fn certify_operator(
     responses((status = 200, body = Revoked)))]
 pub(crate) async fn revoke_operator(
     State(core): State<Arc<Core>>,
+    actor: Actor,
     Path(name): Path<String>,
 ) -> Result<Json<Revoked>, Refusal> {
-    let certificates = certificate::revoke_operator(&core, &name).await?;
+    let certificates = certificate::revoke_operator(&core, &actor, &name).await?;
     Ok(Json(Revoked { certificates }))
 }
 

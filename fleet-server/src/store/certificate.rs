@@ -138,16 +138,33 @@ impl Store {
     }
 
     /// Takes back every certificate of a subject; says how many were valid.
-    pub(crate) async fn revoke_certificates(&self, subject: &str, now_unix_s: u64) -> Result<u64> {
+    pub(crate) async fn revoke_certificates(
+        &self,
+        subject: &str,
+        now_unix_s: u64,
+        entry: &NewEntry,
+    ) -> Result<u64> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let done = sqlx::query(
             "UPDATE certificate SET revoked_unix_s = ?2
              WHERE subject = ?1 AND revoked_unix_s IS NULL AND not_after_unix_s >= ?2",
         )
         .bind(subject)
         .bind(now_unix_s.cast_signed())
-        .execute(&self.writer)
+        .execute(&mut *transaction)
         .await?;
+        append(&mut transaction, entry).await?;
+        transaction.commit().await?;
         Ok(done.rows_affected())
+    }
+
+    /// Forgets certificates that ended before a time: nobody can show them any more.
+    pub(crate) async fn forget_certificates(&self, before_unix_s: u64) -> Result<()> {
+        sqlx::query("DELETE FROM certificate WHERE not_after_unix_s < ?")
+            .bind(before_unix_s.cast_signed())
+            .execute(&self.writer)
+            .await?;
+        Ok(())
     }
 
     /// Takes back one certificate.

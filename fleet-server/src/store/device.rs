@@ -36,6 +36,8 @@ pub(crate) struct Claim {
 pub(crate) struct NewDevice {
     pub(crate) id: String,
     pub(crate) public_key: PublicKey,
+    /// Nonce of its request.
+    pub(crate) nonce: [u8; 16],
     /// X25519 key, to which content keys are wrapped.
     pub(crate) exchange_key: [u8; 32],
     pub(crate) name: String,
@@ -55,12 +57,17 @@ pub(crate) enum ClaimOutcome {
         /// Whether it takes part now.
         approved: bool,
     },
+    /// The device was answered this very request before.
+    Repeated {
+        /// Whether it takes part now.
+        approved: bool,
+    },
     /// Another device has used the claim.
     Taken {
         /// Which.
         by: String,
     },
-    /// The claim ended before anybody used it.
+    /// The claim ended before anybody used it, or its device has used it too often.
     Expired,
 }
 
@@ -87,6 +94,9 @@ pub(crate) struct DeviceRow {
     pub(crate) name: String,
     pub(crate) labels: BTreeMap<String, String>,
 }
+
+/// How often a device may enrol by one claim.
+const MAX_USES: usize = 64;
 
 impl Store {
     /// Stores claims.
@@ -145,18 +155,32 @@ impl Store {
         approve: bool,
     ) -> Result<ClaimOutcome> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let user: Option<String> = sqlx::query_scalar("SELECT device FROM claim WHERE id = ?")
-            .bind(&claim.id)
-            .fetch_one(&mut *transaction)
-            .await?;
-        match user {
-            Some(user) if user != device.id && !is_disabled(Check::Claim) => {
-                return Ok(ClaimOutcome::Taken { by: user });
+        let (user, mut nonces): (Option<String>, Vec<u8>) =
+            sqlx::query_as("SELECT device, nonces FROM claim WHERE id = ?")
+                .bind(&claim.id)
+                .fetch_one(&mut *transaction)
+                .await?;
+        match &user {
+            Some(user) if *user != device.id && !is_disabled(Check::Claim) => {
+                return Ok(ClaimOutcome::Taken { by: user.clone() });
             }
             Some(_) => {}
             None if claim.expires_unix_s < device.now_unix_s => return Ok(ClaimOutcome::Expired),
             None => {}
         }
+        // A request that was answered before, played again by whoever: it changes nothing.
+        let mut seen = nonces.chunks_exact(device.nonce.len());
+        if user.is_some() && seen.any(|nonce| nonce == device.nonce) {
+            let approved = sqlx::query_scalar("SELECT approved FROM device WHERE id = ?")
+                .bind(&device.id)
+                .fetch_one(&mut *transaction)
+                .await?;
+            return Ok(ClaimOutcome::Repeated { approved });
+        }
+        if nonces.len() >= MAX_USES * device.nonce.len() {
+            return Ok(ClaimOutcome::Expired);
+        }
+        nonces.extend(device.nonce);
         let mut labels = device.labels.clone();
         labels.extend(claim.labels.clone());
         // An approval that an operator gave is not taken back by enrolling again. The agent may
@@ -182,8 +206,9 @@ impl Store {
         .bind(device.now_unix_s.cast_signed())
         .execute(&mut *transaction)
         .await?;
-        sqlx::query("UPDATE claim SET device = ? WHERE id = ?")
+        sqlx::query("UPDATE claim SET device = ?, nonces = ? WHERE id = ?")
             .bind(&device.id)
+            .bind(nonces)
             .bind(&claim.id)
             .execute(&mut *transaction)
             .await?;

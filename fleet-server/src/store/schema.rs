@@ -168,6 +168,7 @@ ALTER TABLE device ADD COLUMN hardware TEXT NOT NULL DEFAULT '';
 ALTER TABLE device ADD COLUMN revoked TEXT;
 ALTER TABLE device ADD COLUMN quarantined TEXT;
 ALTER TABLE claim ADD COLUMN rule TEXT;
+ALTER TABLE claim ADD COLUMN nonces BLOB NOT NULL DEFAULT x'';
 ",
     "
 -- What devices trust and how far they have counted, the catalog, and moves to other fleets.

@@ -49,6 +49,7 @@ fn device(id: &str) -> NewDevice {
     NewDevice {
         id: id.into(),
         public_key: PublicKey([1; 32]),
+        nonce: [2; 16],
         exchange_key: [2; 32],
         name: format!("name-{id}"),
         hardware: String::new(),
@@ -220,8 +221,14 @@ async fn a_claim_is_for_one_device() {
     assert_eq!(used("d1", 999).await, enrolled);
     let taken = ClaimOutcome::Taken { by: "d1".into() };
     assert_eq!(used("d2", 999).await, taken);
+    // Played again by whoever: answered, and nothing changes.
+    let again = ClaimOutcome::Repeated { approved: true };
+    assert_eq!(used("d1", 2000).await, again);
     // The answer was lost, and by now the claim has expired.
-    assert_eq!(used("d1", 2000).await, enrolled);
+    let mut anew = device("d1");
+    (anew.nonce, anew.now_unix_s) = ([9; 16], 2000);
+    let used = store.use_claim(&claim, &anew, true).await.unwrap();
+    assert_eq!(used, enrolled);
     let devices = store.devices().await.unwrap();
     assert_eq!(devices.len(), 1);
     assert_eq!(devices[0].labels["site"], "token");

@@ -232,7 +232,7 @@ pub(crate) fn ed25519_pkcs8(secret: &SecretKey) -> Vec<u8> {
 }
 
 /// PEM form of a secret key, which OpenSSL reads as well.
-pub(crate) fn ed25519_pem(secret: &SecretKey) -> String {
+pub fn ed25519_pem(secret: &SecretKey) -> String {
     pem("PRIVATE KEY", &ed25519_pkcs8(secret))
 }
 
@@ -248,4 +248,102 @@ fn pem(label: &str, der: &[u8]) -> String {
     }
     out.push_str(&format!("-----END {label}-----\n"));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rustls::pki_types::{ServerName, UnixTime};
+    use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+    use super::*;
+
+    const DEVICE: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const NOW: u64 = 1_800_000_000;
+
+    fn issue(authority: &Authority, now_unix_s: u64) -> Issued {
+        let issue = Issue {
+            kind: Kind::Device,
+            subject: DEVICE,
+            key: SecretKey::from_seed(&[3; 32]).public(),
+            names: vec![DEVICE.to_owned()],
+            now_unix_s,
+            life_secs: LIFE_SECS,
+        };
+        authority.issue(&issue).unwrap()
+    }
+
+    #[test]
+    fn it_is_made_once_and_its_key_is_the_owners() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let first = Authority::open(&data, "f").unwrap();
+        let again = Authority::open(&data, "f").unwrap();
+        assert_eq!(first.certificate(), again.certificate());
+        let mode = |name: &str| {
+            let file = std::fs::metadata(dir.path().join(name)).unwrap();
+            file.permissions().mode() & 0o777
+        };
+        assert_eq!(mode("authority.pem"), 0o600);
+        let public = std::fs::read_to_string(dir.path().join("ca.pem")).unwrap();
+        assert_eq!(public, first.pem());
+        assert!(!public.contains("PRIVATE"));
+        // Cut short, it is damage that is named, and nothing is made in its place.
+        let path = dir.path().join("authority.pem");
+        let whole = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let error = Authority::open(&data, "f").err().unwrap().to_string();
+        assert!(error.contains("authority.pem"), "{error}");
+    }
+
+    #[test]
+    fn a_certificate_is_of_one_device_for_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let authority = Authority::open(&data, "f").unwrap();
+        let issued = issue(&authority, NOW);
+        let parsed = EndEntityCert::try_from(&issued.der).unwrap();
+        assert_eq!(parsed.serial(), issued.row.serial);
+        let named = |name: &str| {
+            let name = ServerName::try_from(name.to_owned()).unwrap();
+            parsed.verify_is_valid_for_subject_name(&name).is_ok()
+        };
+        assert!(named(DEVICE) && !named("bbbbbbbbbbbbbbbbbbbbbbbbbb"));
+        let anchors = [anchor_from_trusted_cert(authority.certificate()).unwrap()];
+        let valid = |at: u64, usage: KeyUsage| {
+            let algorithms = rustls::crypto::ring::default_provider();
+            let algorithms = algorithms.signature_verification_algorithms.all;
+            let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
+            parsed
+                .verify_for_usage(algorithms, &anchors, &[], at, usage, None, None)
+                .is_ok()
+        };
+        assert!(valid(NOW, KeyUsage::client_auth()));
+        assert!(valid(NOW + LIFE_SECS, KeyUsage::client_auth()));
+        assert!(!valid(NOW + LIFE_SECS + 1, KeyUsage::client_auth()));
+        assert!(!valid(NOW - BACKDATED_SECS - 1, KeyUsage::client_auth()));
+        // A device cannot pose as the broker.
+        assert!(!valid(NOW, KeyUsage::server_auth()));
+        // A server whose clock is at 1970 or 2099 still issues what is valid then.
+        for now in [0, 4_070_908_800] {
+            let issued = issue(&authority, now);
+            assert_eq!(issued.row.not_after_unix_s, now + LIFE_SECS);
+        }
+    }
+
+    #[test]
+    fn what_was_revoked_is_in_the_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let authority = Authority::open(&data, "f").unwrap();
+        let (good, bad) = (issue(&authority, NOW), issue(&authority, NOW));
+        let revoked = [(bad.row.serial.clone(), NOW)];
+        let list = authority.revocation_list(&revoked, NOW).unwrap();
+        let list = rustls::pki_types::CertificateRevocationListDer::from_pem_slice(list.as_bytes());
+        let list = webpki::OwnedCertRevocationList::from_der(list.unwrap().as_ref()).unwrap();
+        let list = webpki::CertRevocationList::from(list);
+        assert!(list.find_serial(&bad.row.serial).unwrap().is_some());
+        assert!(list.find_serial(&good.row.serial).unwrap().is_none());
+    }
 }

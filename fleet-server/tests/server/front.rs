@@ -66,6 +66,13 @@ async fn an_operators_certificate_opens_http_and_no_session() {
     let fleet = Fleet::start().await;
     let operator = key(50);
     let public_key = operator.public().to_hex();
+    let account = drover_api::AddOperator {
+        name: "ann".into(),
+        role: drover_api::OperatorRole::Viewer,
+        password: drover_api::Secret::new("a long password"),
+    };
+    let added = fleet.operate(move |c| c.add_operator(&account)).await;
+    added.unwrap();
     let request = drover_api::CertifyOperator {
         name: "ann".into(),
         public_key,
@@ -78,8 +85,11 @@ async fn an_operators_certificate_opens_http_and_no_session() {
         ours.into_bytes(),
     );
     let client = fleet.client("", Some(identity.clone()));
-    let health = tokio::task::spawn_blocking(move || client.health());
-    assert!(health.await.unwrap().unwrap().ok);
+    let asked = tokio::task::spawn_blocking(move || (client.who_am_i(), client.stop_broker()));
+    let (who, stopped) = asked.await.unwrap();
+    assert_eq!(who.unwrap().account, "ann");
+    let code = stopped.unwrap_err().code();
+    assert_eq!(code, Some(drover_api::ErrorCode::Forbidden));
     // Taken back, it does not even shake hands.
     let revoked = fleet.operate(|c| c.revoke_operator("ann")).await.unwrap();
     assert_eq!(revoked.certificates, 1);
@@ -206,4 +216,25 @@ async fn a_rule_approves_what_is_like_it() {
     let refused = fleet.operate(move |c| c.create_tokens(&empty)).await;
     let message = refused.unwrap_err().to_string();
     assert!(message.contains("approve_if"), "{message}");
+}
+
+/// Without its authority the server makes another, and devices find their way back by their
+/// own keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_authority_strands_nobody() {
+    let mut fleet = Fleet::start().await;
+    let device = fleet.enrol(30).await;
+    fleet.stop().await;
+    std::fs::remove_file(fleet.config.data_dir.join("authority.pem")).unwrap();
+    let started = drover_server::start(fleet.config.clone()).await.unwrap();
+    let port = started.broker_addr().unwrap().port();
+    fleet.server = Some(started);
+    let mut stranded = device.clone();
+    stranded.access.broker_port = port;
+    assert!(!is_let_in(&stranded, &device.id).await);
+    let access = fleet.renew(&device).await.unwrap();
+    assert_ne!(access.authorities, device.access.authorities);
+    let back = Member { access, ..device };
+    assert!(is_let_in(&back, &back.id).await);
+    fleet.stop().await;
 }

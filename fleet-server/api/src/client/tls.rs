@@ -44,6 +44,16 @@ pub(super) fn by_files(files: &TlsFiles) -> Result<TlsConfig, ApiError> {
     Ok(config(&roots, identity))
 }
 
+/// Whether the server's certificate is what kept us from talking.
+pub(super) fn is_untrusted(error: &ureq::Error) -> bool {
+    let found = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|e| e.downcast_ref()),
+        _ => None,
+    };
+    matches!(found, Some(rustls::Error::InvalidCertificate(_)))
+}
+
 fn of_system() -> Vec<Certificate<'static>> {
     // Without any, servers with HTTPS are refused, and those without still work.
     let found = rustls_native_certs::load_native_certs().certs;

@@ -14,6 +14,7 @@ struct Server {
     out: BufReader<ChildStdout>,
     log: PathBuf,
     http: String,
+    url: String,
     token_file: String,
 }
 
@@ -66,22 +67,21 @@ impl Server {
             out,
             log,
             http: ready["http"].as_str().unwrap().to_owned(),
+            url: ready["url"].as_str().unwrap().to_owned(),
             token_file: ready["token_file"].as_str().unwrap().to_owned(),
         }
     }
 
     fn ask<const N: usize>(&self, args: [&str; N]) -> Run {
-        let server = format!("http://{}", self.http);
-        let flags = ["--server", &server, "--token-file", &self.token_file];
+        let flags = ["--server", &self.url, "--token-file", &self.token_file];
         drover(args.into_iter().chain(flags))
     }
 
     fn json<const N: usize>(&self, args: [&str; N]) -> Value {
-        let server = format!("http://{}", self.http);
         let flags = [
             "--json",
             "--server",
-            &server,
+            &self.url,
             "--token-file",
             &self.token_file,
         ];
@@ -205,6 +205,41 @@ fn a_server_is_asked_and_stops_when_told() {
     assert_eq!(server.json(["data", "stats"]), serde_json::json!([]));
     assert!(server.json(["event", "list"]).is_array());
 
+    let conf = folder.path().join("mosquitto");
+    let said = server.ask([
+        "broker",
+        "config",
+        "mosquitto",
+        "-o",
+        &conf.display().to_string(),
+    ]);
+    assert!(said.ok().contains("wrote 6 files"));
+    let text = std::fs::read_to_string(conf.join("mosquitto.conf")).unwrap();
+    assert!(text.contains("require_certificate true"), "{text}");
+    assert!(text.contains(&format!("crlfile {}/crl.pem", conf.display())));
+    let list = conf.join("crl.pem").display().to_string();
+    server.ask(["broker", "crl", "-o", &list]).ok();
+    let key = std::fs::metadata(conf.join("server.key")).unwrap();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777,
+        0o600
+    );
+    let message = server
+        .ask(["device", "revoke", "nobody", "--reason", "x"])
+        .refused();
+    assert!(message.contains("nobody"), "{message}");
+    let rule = [
+        "device",
+        "token",
+        "--approve-if",
+        "arch=aarch64,label.site=oslo",
+    ];
+    assert_eq!(server.ask(rule).ok().lines().count(), 1);
+    let rule = ["device", "token", "--approve-if", "colour=red"];
+    let refused = server.ask(rule);
+    assert_eq!(refused.code, 2);
+    assert!(refused.err.contains("label.site=oslo"), "{}", refused.err);
+
     let log = server.log.clone();
     let (code, rest) = server.stop();
     assert_eq!(
@@ -242,14 +277,26 @@ fn what_a_person_has_to_mend_is_said_once() {
 
     let wrong = folder.path().join("wrong.token");
     std::fs::write(&wrong, "wrong\n").unwrap();
-    let url = format!("http://{}", server.http);
+    let url = server.url.clone();
     let wrong = wrong.display().to_string();
     drover(["device", "list", "--server", &url, "--token-file", &wrong]).refused();
     let message = drover(["device", "list", "--server", &url]).refused();
     assert!(message.contains("--token-file"), "{message}");
-    let (http, token) = (server.http.clone(), server.token_file.clone());
+    let token = server.token_file.clone();
+    // Away from the token, the server's authority is nobody that this machine trusts.
+    let elsewhere = folder.path().join("copy.token");
+    std::fs::copy(&token, &elsewhere).unwrap();
+    let elsewhere = elsewhere.display().to_string();
+    let run = drover([
+        "device",
+        "list",
+        "--server",
+        &url,
+        "--token-file",
+        &elsewhere,
+    ]);
+    assert!(run.refused().contains("--ca"));
     server.stop();
-    let url = format!("http://{http}");
     let run = drover(["device", "list", "--server", &url, "--token-file", &token]);
     assert!(run.refused().contains("is the server running"));
 }

@@ -6,6 +6,8 @@
 //! rule of rotation. After it all the owner rotates the stolen keys, and the next honest
 //! update is accepted.
 
+use std::cell::Cell;
+
 use drover_agent_core::{Effect, Event};
 use drover_trust::{Domain, Envelope, Role, Voucher};
 use drover_wire::message::{Ack, Down, FailureCode, RootChain, Up};
@@ -422,11 +424,20 @@ fn nothing_runs_that_the_release_threshold_did_not_sign() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed());
     let mut runner = TestRunner::new_with_rng(config, rng);
     let actions = prop::collection::vec(action(), 10..120);
+    let (forged, orders) = (Cell::new(0), Cell::new(0));
     let outcome = runner.run(&actions, |actions| {
         let mut run = Run::new();
         for action in actions {
             if run.act(action).is_err() {
                 run.device.restart(true).unwrap();
+            }
+            let durable = run.device.machine.durable();
+            let candidate = durable.candidate.as_ref().map(|c| c.digest);
+            if candidate.is_some_and(|d| !run.device.signed.contains(&d)) {
+                forged.set(forged.get() + 1);
+            }
+            if run.device.running != Some(run.releases[0].digest) {
+                orders.set(orders.get() + 1);
             }
         }
         run.recover()
@@ -434,4 +445,9 @@ fn nothing_runs_that_the_release_threshold_did_not_sign() {
     if let Err(error) = outcome {
         panic!("{error}");
     }
+    // He came as far as stolen keys can: devices took up forged bundles, and followed him
+    // among the owner's releases.
+    let (forged, orders) = (forged.get(), orders.get());
+    println!("a forged candidate after {forged} actions, his choice of release after {orders}");
+    assert!(forged > 100 && orders > 100, "{forged} {orders}");
 }

@@ -5,9 +5,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod device;
 mod front;
 mod interface;
 mod mosquitto;
 mod permissions;
 mod round_trip;
 mod support;
+mod trust;

@@ -315,7 +315,7 @@ pub(crate) fn enrolment(
     let nonce = [5; 16];
     let mut request = EnrolRequest {
         public_key,
-        exchange_key: [6; 32],
+        exchange_key: crate::trust::exchange_key(device),
         claim_id: claim_id.into(),
         nonce,
         name: name.into(),

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use drover_api::{Client, Rollout, RolloutState};
+use drover_api::{Client, Rollout, RolloutState, TlsFiles};
 use serde_json::Value;
 
 use crate::agent::Agent;
@@ -53,6 +53,8 @@ pub struct Fleet {
     folder: PathBuf,
     programs: PathBuf,
     http: String,
+    /// Address of the REST interface, with its scheme.
+    url: String,
     mqtt: String,
     server: Option<Process>,
     mosquitto: Option<Process>,
@@ -72,6 +74,7 @@ impl Fleet {
             folder: folder.to_owned(),
             programs: programs()?,
             http: "127.0.0.1:0".to_owned(),
+            url: String::new(),
             mqtt: "127.0.0.1:0".to_owned(),
             server: None,
             mosquitto: None,
@@ -85,14 +88,19 @@ impl Fleet {
             "demo",
             "--out",
             &fleet.path("keys"),
+            // The folder itself is thrown away afterwards.
+            "--no-passphrase",
         ])?;
         if broker == Broker::Mosquitto {
             // Mosquitto cannot say which port it was given, so one that is free now is asked
             // for; nothing else on this machine binds it in between.
             fleet.mqtt = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-            fleet.start_mosquitto()?;
         }
         fleet.start_server()?;
+        if broker == Broker::Mosquitto {
+            fleet.configure_mosquitto()?;
+            fleet.start_mosquitto()?;
+        }
         Ok(fleet)
     }
 
@@ -134,6 +142,7 @@ impl Fleet {
         })?;
         let text = |key: &str| ready[key].as_str().map(str::to_owned);
         self.http = text("http").context("the server does not say where it listens")?;
+        self.url = text("url").context("the server does not say its address")?;
         if self.broker == Broker::Embedded {
             self.mqtt = text("mqtt").context("the server does not say where its broker is")?;
         }
@@ -141,11 +150,29 @@ impl Fleet {
         Ok(())
     }
 
-    fn start_mosquitto(&mut self) -> anyhow::Result<()> {
+    /// Permissions and certificates as the server wants them.
+    fn configure_mosquitto(&self) -> anyhow::Result<()> {
+        let folder = self.path("mosquitto");
         let port = self.mqtt.rsplit(':').next().unwrap_or_default();
-        let config = self.folder.join("mosquitto.conf");
-        let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n");
-        write(&config, text.as_bytes())?;
+        self.drover([
+            "broker",
+            "config",
+            "mosquitto",
+            "--output",
+            &folder,
+            "--name",
+            "127.0.0.1",
+            "--port",
+            port,
+        ])?;
+        // Started by root, mosquitto would become a user that cannot read its key here.
+        let config = self.folder.join("mosquitto/mosquitto.conf");
+        let text = std::fs::read_to_string(&config)?;
+        write(&config, format!("{text}user root\n").as_bytes())
+    }
+
+    fn start_mosquitto(&mut self) -> anyhow::Result<()> {
+        let config = self.folder.join("mosquitto/mosquitto.conf");
         let found = [
             "/usr/sbin/mosquitto",
             "/usr/bin/mosquitto",
@@ -212,7 +239,11 @@ impl Fleet {
     /// When the operator's token cannot be read.
     pub fn client(&self) -> anyhow::Result<Client> {
         let token = std::fs::read_to_string(self.path("server/operator.token"))?;
-        Ok(Client::new(&format!("http://{}", self.http), &token))
+        let files = TlsFiles {
+            ca: Some(std::fs::read(self.path("server/ca.pem"))?),
+            identity: None,
+        };
+        Ok(Client::with_tls(&self.url, token.trim(), &files)?)
     }
 
     fn command<const N: usize>(&self, args: [&str; N]) -> Command {
@@ -220,7 +251,7 @@ impl Fleet {
         command
             .args(args)
             .arg("--json")
-            .env("DROVER_SERVER", format!("http://{}", self.http))
+            .env("DROVER_SERVER", &self.url)
             .env("DROVER_TOKEN_FILE", self.path("server/operator.token"));
         command
     }
@@ -326,7 +357,7 @@ impl Fleet {
         let data = self.folder.join(name);
         let output = Command::new(self.programs.join("drover-agent"))
             .args(["enroll", "--json", "--server"])
-            .arg(format!("http://{}", self.http))
+            .arg(&self.url)
             .args(["--token", token, "--name", name, "--data"])
             .arg(&data)
             .output()?;

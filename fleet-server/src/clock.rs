@@ -1,12 +1,23 @@
-//! The only place where the server reads a clock.
+//! The only place where the server reads a clock. `DROVER_CLOCK_OFFSET_SECS` moves it, for
+//! rehearsals of what a fleet does years from now.
 
+use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Moves the wall clock by so many seconds, which may be negative.
+const OFFSET_VARIABLE: &str = "DROVER_CLOCK_OFFSET_SECS";
 
 /// Milliseconds since 1970.
 pub(crate) fn unix_ms() -> u64 {
+    static OFFSET_MS: LazyLock<i64> = LazyLock::new(|| {
+        let given = std::env::var(OFFSET_VARIABLE).ok();
+        let secs = given.and_then(|text| text.trim().parse::<i64>().ok());
+        secs.unwrap_or(0).saturating_mul(1000)
+    });
     #[expect(clippy::disallowed_methods, reason = "this is the crate's clock")]
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
-    elapsed.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    let read = elapsed.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+    read.saturating_add_signed(*OFFSET_MS)
 }
 
 /// Seconds since 1970.

@@ -185,11 +185,12 @@ async fn a_voucher_moves_the_device_and_what_runs_runs_on() {
     };
     // The fleet's online key gives nothing away.
     let refused = world.snapshot().counters.refused;
-    world.say(transfer(&keys().fleet));
+    let keys = keys();
+    world.say(transfer(&keys.fleet));
     world
         .serve_until("the refusal", |w| w.snapshot().counters.refused > refused)
         .await;
-    world.say(transfer(&keys().root));
+    world.say(transfer(&keys.root));
     world
         .serve_until("the move", |_| changes.has_changed().unwrap())
         .await;

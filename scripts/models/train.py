@@ -12,6 +12,7 @@ rounds differently as long as the models answer and perform alike.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import logging
 import sys
@@ -47,6 +48,8 @@ BASELINE_SEED = 4000
 BASELINE_ROWS = 1000
 CALIBRATION_WINDOWS = 1000
 GOLDEN_TOLERANCE = 0.06
+# Packages that a model is made with, as its manifest names them.
+COMPONENTS = ("scikit-learn", "numpy", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,12 @@ def bundle_spec(version: Version, norm: Normalisation, threshold: float) -> str:
         f'[[input.channels]]\nname = "{name}"\nunit = "{unit}"'
         for name, unit in zip(pump_rig.CHANNELS, pump_rig.UNITS, strict=True)
     )
+    components = "\n".join(
+        f'[[component]]\nname = "{name}"\nversion = "{made_with}"\n'
+        f'purl = "pkg:pypi/{name}@{made_with}"'
+        for name in COMPONENTS
+        for made_with in [importlib.metadata.version(name)]
+    )
     return f"""\
 # Written by train.py. Paths are relative to this file.
 [bundle]
@@ -200,6 +209,12 @@ tolerance = {{ kind = "range", fraction = {GOLDEN_TOLERANCE} }}
 [baseline]
 csv = "baseline.csv"
 bins = {figures.BINS}
+
+[lineage]
+training_run = "train.py, seed {version.seed}"
+data_version = "pump_rig.py, seeds {TRAINING_SEED} to {TRAINING_SEED + version.runs - 1}"
+
+{components}
 """
 
 

@@ -81,24 +81,26 @@ pub(crate) fn read_key(path: &Path, text: &str) -> Result<(Role, SecretKey)> {
     if !sealed::is_sealed(text) {
         return keyfile::parse(text).map_err(refused);
     }
-    let passphrase = match std::env::var_os(FILE_VARIABLE) {
-        Some(file) => read(Path::new(&file))?,
-        None if std::io::stdin().is_terminal() => {
-            ask(&format!("Passphrase of {}: ", path.display()))?
-        }
-        None => {
-            return Err(CliError::Usage(format!(
-                "{} is protected by a passphrase: run this in a terminal, or let \
-                 {FILE_VARIABLE} name a file whose first line is the passphrase",
-                path.display()
-            )));
-        }
-    };
-    match sealed::open(text, &passphrase) {
+    match sealed::open(text, &of_file(path)?) {
         Err(TrustError::Passphrase) => Err(CliError::Passphrase {
             path: path.to_owned(),
         }),
         other => other.map_err(refused),
+    }
+}
+
+/// The passphrase of the key file at `path`.
+pub(crate) fn of_file(path: &Path) -> Result<String> {
+    match std::env::var_os(FILE_VARIABLE) {
+        Some(file) => read(Path::new(&file)),
+        None if std::io::stdin().is_terminal() => {
+            ask(&format!("Passphrase of {}: ", path.display()))
+        }
+        None => Err(CliError::Usage(format!(
+            "{} is protected by a passphrase: run this in a terminal, or let {FILE_VARIABLE} \
+             name a file whose first line is the passphrase",
+            path.display()
+        ))),
     }
 }
 

@@ -308,6 +308,8 @@ mod tests {
             version: 1,
             fleet: "test".into(),
             created_unix_s: 0,
+            expires_unix_s: u64::MAX,
+            epoch: 0,
             roles: vec![
                 role(Role::Root, 1, &[1]),
                 role(Role::Release, 2, &[2, 3]),

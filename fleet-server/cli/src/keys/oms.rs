@@ -6,21 +6,32 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use drover_trust::TrustError;
 use p256::SecretKey;
-use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding};
+use pkcs8::der::asn1::OctetString;
+use pkcs8::pkcs5::pbes2::Parameters;
+use pkcs8::{
+    DecodePrivateKey, EncodePrivateKey, EncodePublicKey, EncryptedPrivateKeyInfoOwned, LineEnding,
+    SecretDocument,
+};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{CliError, Result};
 use crate::file;
 use crate::output::Output;
+use crate::passphrase::{self, Protection};
 use crate::table::Table;
+
+const SEALED_LABEL: &str = "ENCRYPTED PRIVATE KEY";
 
 #[derive(Debug, Args)]
 pub(crate) struct Oms {
     /// Where to write the private key, PEM; the public key goes beside it with `.pub`
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    protection: Protection,
 }
 
 #[derive(Serialize)]
@@ -32,16 +43,17 @@ struct Made<'a> {
 }
 
 pub(super) fn run(args: &Oms, out: &Output) -> Result<()> {
+    let passphrase = args.protection.passphrase()?;
     let key = draw()?;
-    let cannot = || CliError::OmsKey {
-        path: args.out.clone(),
+    let secret = match passphrase {
+        Some(passphrase) => seal(&key, &passphrase)?,
+        None => plain(&key, &args.out)?,
     };
-    let secret = key.to_pkcs8_pem(LineEnding::LF).map_err(|_| cannot())?;
     let public = public_pem(&key, &args.out)?;
     let mut public_path = args.out.clone().into_os_string();
     public_path.push(".pub");
     let files = [
-        (args.out.clone(), secret.as_bytes().to_vec(), true),
+        (args.out.clone(), secret.into_bytes(), true),
         (public_path.into(), public.clone().into_bytes(), false),
     ];
     super::init::write_all(file::folder(&args.out), &files)?;
@@ -70,10 +82,40 @@ fn draw() -> Result<SecretKey> {
     }
 }
 
-/// Reads a private key: PKCS #8 or SEC 1, as `openssl` writes them.
+/// PKCS #8 under PBES2 with scrypt and AES-256-CBC, as `openssl pkcs8` opens it.
+fn seal(key: &SecretKey, passphrase: &str) -> Result<String> {
+    let mut salt = [0; 16];
+    let mut iv = [0; 16];
+    for bytes in [&mut salt, &mut iv] {
+        getrandom::fill(bytes).map_err(|e| CliError::Random(e.into()))?;
+    }
+    let seal = || {
+        let parameters =
+            Parameters::generate_scrypt_aes256cbc(Default::default(), &salt, iv).ok()?;
+        let der = key.to_pkcs8_der().ok()?;
+        let data = parameters.encrypt(passphrase, der.as_bytes()).ok()?;
+        let info = EncryptedPrivateKeyInfoOwned {
+            encryption_algorithm: parameters.into(),
+            encrypted_data: OctetString::new(data).ok()?,
+        };
+        let document = SecretDocument::try_from(info).ok()?;
+        document.to_pem(SEALED_LABEL, LineEnding::LF).ok()
+    };
+    let sealed = seal().ok_or(CliError::MakeRoot(TrustError::Parse("sealed key")))?;
+    Ok(sealed.to_string())
+}
+
+/// Reads a private key: PKCS #8, perhaps with a passphrase, or SEC 1, as `openssl` writes them.
 pub(crate) fn read(path: &Path) -> Result<SecretKey> {
     let bytes = file::read(path, super::MAX_KEY_FILE_BYTES, "a key file")?;
     let text = String::from_utf8_lossy(&bytes);
+    if text.contains(SEALED_LABEL) {
+        let passphrase = passphrase::of_file(path)?;
+        let key = SecretKey::from_pkcs8_encrypted_pem(&text, passphrase);
+        return key.map_err(|_| CliError::Passphrase {
+            path: path.to_owned(),
+        });
+    }
     let key = SecretKey::from_pkcs8_pem(&text).or_else(|_| SecretKey::from_sec1_pem(&text));
     key.map_err(|_| CliError::OmsKey {
         path: path.to_owned(),
@@ -83,6 +125,14 @@ pub(crate) fn read(path: &Path) -> Result<SecretKey> {
 /// What names a key in a signature: SHA-256 of its public half as PEM, hexadecimal.
 pub(crate) fn key_hint(key: &SecretKey, path: &Path) -> Result<String> {
     public_pem(key, path).map(|pem| hex_sha256(&pem))
+}
+
+fn plain(key: &SecretKey, path: &Path) -> Result<String> {
+    let pem = key.to_pkcs8_pem(LineEnding::LF);
+    pem.map(|pem| pem.to_string())
+        .map_err(|_| CliError::OmsKey {
+            path: path.to_owned(),
+        })
 }
 
 fn public_pem(key: &SecretKey, path: &Path) -> Result<String> {

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::drover::{drover, keys};
+use crate::drover::{drover, drover_with, keys};
 
 const ORIGIN: &str = r#"
 [lineage]
@@ -59,7 +59,8 @@ fn bundle(folder: &Path) -> PathBuf {
     }
     let spec = folder.join("pump-1.0.0.toml");
     let right = std::fs::read_to_string(&spec).unwrap();
-    let epoch = right.replace("counter = 1", "counter = 1\nepoch = 4");
+    let (model, _) = right.split_once("[lineage]").unwrap();
+    let epoch = model.replace("counter = 1", "counter = 1\nepoch = 4");
     std::fs::write(&spec, format!("{epoch}\n{ORIGIN}")).unwrap();
     let bundle = folder.join("pump.drover");
     let args = [
@@ -205,7 +206,7 @@ fn model_signing_verifies_an_export_until_a_file_is_changed() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(&folder.path().join(name));
     let bundle = text(&bundle(folder.path()));
-    drover(["keys", "oms", "--out", &at("oms.pem")]).ok();
+    drover(["keys", "oms", "--no-passphrase", "--out", &at("oms.pem")]).ok();
     let export = |to: &str| {
         let args = [
             "bundle",
@@ -240,7 +241,7 @@ fn model_signing_verifies_an_export_until_a_file_is_changed() {
         said(&judged)
     );
 
-    drover(["keys", "oms", "--out", &at("other.pem")]).ok();
+    drover(["keys", "oms", "--no-passphrase", "--out", &at("other.pem")]).ok();
     assert!(!verify("other.pem.pub").status.success(), "any key will do");
     for name in ["model.onnx", "golden.bin", "baseline.bin"] {
         let path = folder.path().join("pump").join(name);
@@ -271,8 +272,8 @@ fn exports_leave_nothing_half_done_and_ask_for_the_right_key() {
     let at = |name: &str| text(&folder.path().join(name));
     let keys = keys(folder.path());
     let bundle = bundle(folder.path());
-    drover(["keys", "oms", "--out", &at("oms.pem")]).ok();
-    let message = drover(["keys", "oms", "--out", &at("oms.pem")]).refused();
+    drover(["keys", "oms", "--no-passphrase", "--out", &at("oms.pem")]).ok();
+    let message = drover(["keys", "oms", "--no-passphrase", "--out", &at("oms.pem")]).refused();
     assert!(message.contains("not overwritten"), "{message}");
     let export = |key: &str, more: &[&str]| {
         let bundle = text(&bundle);
@@ -308,4 +309,44 @@ fn exports_leave_nothing_half_done_and_ask_for_the_right_key() {
             .starts_with('.')
     });
     assert_eq!(hidden.count(), 0, "temporary files are left");
+}
+
+#[test]
+fn a_passphrase_protects_the_key_of_exports() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(&folder.path().join(name));
+    let bundle = text(&bundle(folder.path()));
+    std::fs::write(at("right"), "correct horse battery\n").unwrap();
+    std::fs::write(at("wrong"), "correct horse batterie\n").unwrap();
+    let make = [
+        "keys",
+        "oms",
+        "--passphrase-file",
+        &at("right"),
+        "--out",
+        &at("oms.pem"),
+    ];
+    drover(make).ok();
+    let key = std::fs::read_to_string(at("oms.pem")).unwrap();
+    assert!(
+        key.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"),
+        "{key}"
+    );
+    let key = at("oms.pem");
+    let out = at("pump");
+    let export = ["bundle", "export-oms", &bundle, "--key", &key, "-o", &out];
+    let asked = drover(export);
+    assert_eq!(asked.code, 2, "nobody can be asked here: {}", asked.err);
+    assert!(
+        asked.err.contains("DROVER_PASSPHRASE_FILE"),
+        "{}",
+        asked.err
+    );
+    let with =
+        |name: &str| drover_with("DROVER_PASSPHRASE_FILE", &folder.path().join(name), export);
+    let message = with("wrong").refused();
+    assert!(message.contains("oms.pem"), "{message}");
+    assert!(!folder.path().join("pump").exists());
+    with("right").ok();
+    assert!(folder.path().join("pump/model.sig").exists());
 }

@@ -103,12 +103,15 @@ pub(crate) async fn send_key(
     core.send(device, message).await
 }
 
+/// HPKE's encapsulated key and what it wraps.
+type Wrapped = ([u8; 32], Vec<u8>);
+
 /// A content key for the holder of `public` alone; none when that is no key.
 fn wrap(
     public: &[u8; 32],
     digest: &Digest,
     key: &[u8; 32],
-) -> Result<Option<([u8; 32], Vec<u8>)>, ServerError> {
+) -> Result<Option<Wrapped>, ServerError> {
     let Ok(public) = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(public) else {
         return Ok(None);
     };

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use drover_api::{CreateRollout, DeviceStatus, Release, Rollout, RolloutState, Severity};
 use drover_rollout::{Action, Member, Radius, View, plan};
+use drover_trust::mutation::{Check, is_disabled};
 use drover_trust::{AssignedBundle, DeviceId};
 use serde_json::json;
 
@@ -69,7 +70,9 @@ pub(crate) async fn create(
         free_devices: core.config.free_unstaged_devices,
     };
     let within = radius.check(&strategy, count(selected.len()), count(devices.len()));
-    within.map_err(|e| Refusal::not_allowed(e.to_string()))?;
+    if !is_disabled(Check::SecondPerson) {
+        within.map_err(|e| Refusal::not_allowed(e.to_string()))?;
+    }
     let stages = strategy.assign(count(selected.len()));
     let new = NewRollout {
         digest: release.digest,
@@ -108,7 +111,7 @@ pub(crate) async fn approve(
     row: &RolloutRow,
 ) -> Result<Rollout, Refusal> {
     let (id, who) = (row.id, &actor.who.account);
-    if row.created_by == *who {
+    if row.created_by == *who && !is_disabled(Check::SecondPerson) {
         return Err(Refusal::not_allowed(format!(
             "r{id} was created by {who}: somebody else has to approve it"
         )));

@@ -54,3 +54,30 @@ pub fn inputs(parser: &Parser, mut try_it: impl FnMut(&[u8])) {
     try_it(&b"[a.".repeat(long / 3));
     try_it(&b"{\"a\":".repeat(long / 5));
 }
+
+/// Throws all of it at each parser, and sees that `readme` states each bound.
+///
+/// # Panics
+/// When a parser exceeds its bound, accepts none of its seeds, or is not in `readme`.
+pub fn hold_bounds(parsers: &[&Parser], readme: &str) {
+    for parser in parsers {
+        let mut tried = 0u64;
+        inputs(parser, |bytes| {
+            parser.run(bytes);
+            tried += 1;
+        });
+        let accepted = (parser.seeds)().iter().filter(|s| parser.run(s)).count();
+        assert!(accepted > 0, "{}: no seed is accepted", parser.name);
+        assert!(tried > 200, "{}: only {tried} inputs", parser.name);
+        println!("{}: {tried} hostile inputs", parser.name);
+    }
+    let rows = parsers
+        .iter()
+        .map(|p| format!("| {} | {} | {} |", p.name, p.limit, p.bound));
+    let missing: Vec<String> = rows.filter(|row| !readme.contains(row)).collect();
+    assert!(
+        missing.is_empty(),
+        "the README lacks\n{}",
+        missing.join("\n")
+    );
+}

@@ -3,7 +3,7 @@
 //! Each parser has raw bytes thrown at it and is held to a round trip and to a bound on the
 //! heap that it may take; structured targets draw valid values and sequences of actions
 //! instead. The library builds without libFuzzer, so that the bounds are an ordinary test.
-//! Parsers that need an engine or a whole program are in `agent/`, so that these build in
+//! Parsers that need an engine or a whole program are in `programs/`, so that these build in
 //! seconds.
 
 pub mod bound;

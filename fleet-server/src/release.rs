@@ -28,6 +28,7 @@ pub(crate) async fn publish(
     let refused = |e: BundleError| Refusal::refused(with_cause(&e));
     let container = Container::decode(&bytes).map_err(refused)?;
     let verified = container.verify(&core.identity.root()).map_err(refused)?;
+    verified.check_chunks(&container.payload).map_err(refused)?;
     let manifest = verified.manifest();
     let envelope = container
         .envelope

@@ -110,7 +110,9 @@ impl Container {
         })
     }
 
-    /// Verifies everything: signatures, manifest, files and chunks.
+    /// Verifies signatures, manifest and files: every byte is hashed once, because the files
+    /// are all that the payload holds. Whether it can travel is
+    /// [`VerifiedManifest::check_chunks`]'s to say.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -129,6 +131,7 @@ impl Container {
         let bytes = self.envelope.unverified_payload();
         let manifest = Manifest::decode(bytes).map_err(BundleError::Manifest)?;
         check_payload(&manifest, &self.payload)?;
+        check_chunks(&manifest, &self.payload)?;
         Ok(manifest)
     }
 }
@@ -205,20 +208,42 @@ impl VerifiedManifest {
     /// Whether `payload` holds exactly the signed files.
     ///
     /// # Errors
-    /// [`BundleError::Length`], [`BundleError::Chunk`] or [`BundleError::File`].
+    /// [`BundleError::Length`] or [`BundleError::File`].
     pub fn check_payload(&self, payload: &[u8]) -> Result<(), BundleError> {
         check_payload(&self.manifest, payload)
+    }
+
+    /// Whether the chunks of `payload`, whose files are intact, have the digests by which
+    /// devices judge them: otherwise the bundle is what was signed and can never be fetched.
+    /// For whoever hands chunks out.
+    ///
+    /// # Errors
+    /// [`BundleError::Chunk`].
+    pub fn check_chunks(&self, payload: &[u8]) -> Result<(), BundleError> {
+        check_chunks(&self.manifest, payload)
     }
 }
 
 fn check_payload(manifest: &Manifest, payload: &[u8]) -> Result<(), BundleError> {
     let wanted = manifest.total_bytes();
-    if payload.len() as u64 != wanted {
+    let surplus_is_let_in = is_disabled(Check::ExactFiles) && payload.len() as u64 > wanted;
+    if payload.len() as u64 != wanted && !surplus_is_let_in {
         return Err(BundleError::Length {
             got: payload.len() as u64,
             wanted,
         });
     }
+    for (entry, bytes) in files(manifest, payload) {
+        if sha256(bytes) != entry.sha256 && !is_disabled(Check::FileHash) {
+            return Err(BundleError::File {
+                name: entry.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_chunks(manifest: &Manifest, payload: &[u8]) -> Result<(), BundleError> {
     let chunk_bytes = manifest.chunking.chunk_bytes.max(1) as usize;
     for ((index, chunk), digest) in (0..)
         .zip(payload.chunks(chunk_bytes))
@@ -226,13 +251,6 @@ fn check_payload(manifest: &Manifest, payload: &[u8]) -> Result<(), BundleError>
     {
         if sha256(chunk) != *digest {
             return Err(BundleError::Chunk { index });
-        }
-    }
-    for (entry, bytes) in files(manifest, payload) {
-        if sha256(bytes) != entry.sha256 {
-            return Err(BundleError::File {
-                name: entry.name.clone(),
-            });
         }
     }
     Ok(())
@@ -343,6 +361,7 @@ mod tests {
         let read = Container::decode(&bytes).unwrap();
         let verified = read.verify(&root()).unwrap();
         assert_eq!(verified.manifest().chunking.digests.len(), 3);
+        verified.check_chunks(&read.payload).unwrap();
         verified.check_chunk(2, &read.payload[8192..]).unwrap();
         assert!(verified.check_chunk(1, &read.payload[8192..]).is_err());
         assert!(verified.check_chunk(3, b"").is_err());

@@ -80,11 +80,7 @@ impl Refusal {
 
     /// More often than the limit.
     pub(crate) fn too_many(message: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            ErrorCode::Unavailable,
-            message,
-        )
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooMany, message)
     }
 
     /// Signatures, hashes or formats are wrong.

@@ -70,9 +70,10 @@ pub(crate) async fn finish_oidc(
     reason: String,
 ) -> Result<NewApiToken, Refusal> {
     let oidc = configured(core)?;
-    core.operators.attempt(None, address)?;
+    // Attempts were counted when they began; what nobody began is not worth an event.
+    let attempt = oidc.take(&request.state)?;
     let request = request.clone();
-    match blocking(move || oidc.finish(&request)).await {
+    match blocking(move || oidc.finish(attempt, &request)).await {
         Ok(person) => {
             let grant = Grant {
                 account: format!("{OIDC_PREFIX}{}", person.subject),

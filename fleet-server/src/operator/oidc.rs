@@ -80,7 +80,7 @@ impl std::fmt::Debug for Oidc {
 }
 
 /// An attempt under way.
-struct Pending {
+pub(super) struct Pending {
     nonce: String,
     redirect_uri: String,
     discovered: Discovered,
@@ -227,13 +227,16 @@ impl Oidc {
         })
     }
 
+    /// Takes an attempt that is under way; nobody takes it again.
+    pub(super) fn take(&self, state: &str) -> Result<Pending, Refusal> {
+        let found = self.pending().remove(state);
+        let now = clock::monotonic();
+        let found = found.filter(|p| now.duration_since(p.began) < TTL);
+        found.ok_or_else(|| Refusal::wrong_login("this attempt to log in is over; begin again"))
+    }
+
     /// Exchanges the code, and judges the ID token.
-    pub(super) fn finish(&self, request: &FinishOidc) -> Result<Person, Refusal> {
-        let gone = || Refusal::wrong_login("this attempt to log in is over; begin again");
-        let pending = self.pending().remove(&request.state).ok_or_else(gone)?;
-        if clock::monotonic().duration_since(pending.began) >= TTL {
-            return Err(gone());
-        }
+    pub(super) fn finish(&self, pending: Pending, request: &FinishOidc) -> Result<Person, Refusal> {
         let mut parameters = vec![
             ("grant_type", "authorization_code"),
             ("code", request.code.reveal()),

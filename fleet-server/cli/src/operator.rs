@@ -23,7 +23,7 @@ pub(crate) enum Operator {
         #[arg(long, value_parser = parse::role)]
         role: OperatorRole,
         #[command(flatten)]
-        password: Password,
+        password: NewPassword,
     },
     /// List accounts
     List,
@@ -50,7 +50,7 @@ pub(crate) enum Operator {
         /// Name of the account
         name: String,
         #[command(flatten)]
-        password: Password,
+        password: NewPassword,
         /// File whose first line is the old password, when it is your own; asked for in a
         /// terminal otherwise
         #[arg(long, value_name = "FILE")]
@@ -59,7 +59,7 @@ pub(crate) enum Operator {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Password {
+pub(crate) struct NewPassword {
     /// File whose first line is the new password; asked for in a terminal otherwise
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -158,7 +158,7 @@ pub(crate) fn secret(file: Option<&Path>, prompt: &str) -> Result<Secret> {
     Ok(Secret::new(text))
 }
 
-fn new_password(args: &Password) -> Result<Secret> {
+fn new_password(args: &NewPassword) -> Result<Secret> {
     let password = secret(args.password_file.as_deref(), "New password: ")?;
     if args.password_file.is_none() && secret(None, "Once more: ")? != password {
         return Err(CliError::Usage("the two passwords differ".into()));

@@ -2,7 +2,10 @@
 //! rehearsals of what a fleet does years from now.
 
 use std::sync::LazyLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
 
 /// Moves the wall clock by so many seconds, which may be negative.
 const OFFSET_VARIABLE: &str = "DROVER_CLOCK_OFFSET_SECS";
@@ -23,6 +26,17 @@ pub(crate) fn unix_ms() -> u64 {
 /// Seconds since 1970.
 pub(crate) fn unix_s() -> u64 {
     unix_ms() / 1000
+}
+
+/// The wall clock, as TLS asks for it.
+#[derive(Debug)]
+pub(crate) struct TlsClock;
+
+impl TimeProvider for TlsClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = Duration::from_millis(unix_ms());
+        Some(UnixTime::since_unix_epoch(since))
+    }
 }
 
 /// A clock that never steps back, for pacing and ages inside this process.

@@ -119,7 +119,7 @@ impl Recipe {
             lineage: Lineage::default(),
             components: Vec::new(),
         };
-        Ok(Artifact::of(manifest, payload))
+        Ok(Artifact::of(manifest, payload, self.weight))
     }
 }
 
@@ -164,16 +164,19 @@ pub(crate) struct Artifact {
     pub(crate) manifest: Manifest,
     pub(crate) payload: Vec<u8>,
     pub(crate) envelope: Envelope,
+    /// What its model answers for `x = 1`.
+    pub(crate) weight: f32,
 }
 
 impl Artifact {
-    fn of(manifest: Manifest, payload: Vec<u8>) -> Self {
+    fn of(manifest: Manifest, payload: Vec<u8>, weight: f32) -> Self {
         // Without the rules of `Manifest::encode`: some bundles here break them.
         let bytes = postcard::to_extend(&manifest, vec![drover_bundle::manifest::VERSION]);
         Self {
             envelope: Envelope::unsigned(bytes.unwrap_or_default()),
             manifest,
             payload,
+            weight,
         }
     }
 
@@ -181,7 +184,28 @@ impl Artifact {
     pub(crate) fn with_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Self {
         let mut manifest = self.manifest.clone();
         change(&mut manifest);
-        Self::of(manifest, self.payload.clone())
+        Self::of(manifest, self.payload.clone(), self.weight)
+    }
+
+    /// The same manifest over other bytes, whose chunks it names and whose files it does not;
+    /// signatures are gone.
+    pub(crate) fn with_payload(&self, payload: Vec<u8>) -> Self {
+        let mut manifest = self.manifest.clone();
+        manifest.chunking.digests = digests(&payload, manifest.chunking.chunk_bytes);
+        Self::of(manifest, payload, self.weight)
+    }
+
+    /// Where a file lies in the payload.
+    pub(crate) fn range_of(&self, role: FileRole) -> Option<std::ops::Range<usize>> {
+        let mut start = 0usize;
+        for file in &self.manifest.files {
+            let end = start + usize::try_from(file.size).ok()?;
+            if file.role == role {
+                return Some(start..end);
+            }
+            start = end;
+        }
+        None
     }
 
     /// Other bytes as the manifest; signatures are gone.

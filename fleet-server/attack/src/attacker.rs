@@ -2,7 +2,7 @@
 //! they should be and say what they should not.
 
 use drover_trust::{
-    AssignedBundle, Assignment, Catalog, DeviceId, Domain, Envelope, Role, SecretKey,
+    AssignedBundle, Assignment, Catalog, DeviceId, Domain, Envelope, Listed, SecretKey,
 };
 use drover_wire::chunk::Chunk;
 use drover_wire::message::{Addressed, Down, Numbered, Up};
@@ -36,17 +36,7 @@ impl Order {
         artifacts: &[&Artifact],
     ) -> Result<Self> {
         let now = clock::unix_s();
-        let mut catalog = base.clone();
-        catalog.version += 1;
-        catalog.issued_unix_s = now;
-        catalog.expires_unix_s = now + 86_400;
-        for artifact in artifacts {
-            let listed = artifact.listed();
-            let is_same =
-                |r: &drover_trust::Listed| r.name == listed.name && r.counter == listed.counter;
-            catalog.releases.retain(|r| !is_same(r));
-            catalog.releases.push(listed);
-        }
+        let catalog = listing(base, artifacts, now);
         Ok(Self {
             assignment: Assignment {
                 fleet: FLEET.into(),
@@ -85,6 +75,23 @@ impl Order {
         let payload = self.catalog.encode()?;
         Ok(Envelope::signed(payload, Domain::Catalog, &self.catalog_key).encode()?)
     }
+}
+
+/// A catalog that lists `artifacts`: `base` itself if it does, otherwise a successor.
+fn listing(base: &Catalog, artifacts: &[&Artifact], now: u64) -> Catalog {
+    let mut catalog = base.clone();
+    for artifact in artifacts {
+        let listed = artifact.listed();
+        let is_same = |r: &Listed| r.name == listed.name && r.counter == listed.counter;
+        catalog.releases.retain(|r| !is_same(r));
+        catalog.releases.push(listed);
+    }
+    if catalog != *base {
+        catalog.version += 1;
+        catalog.issued_unix_s = now;
+        catalog.expires_unix_s = now + 86_400;
+    }
+    catalog
 }
 
 /// A message to `device`, addressed and signed with `key` as the fleet's server does.
@@ -212,9 +219,4 @@ impl RawEnvelope {
 pub(crate) fn mis_signed(artifact: &Artifact, domain: Domain, key: &SecretKey) -> Envelope {
     let payload = artifact.envelope.unverified_payload().to_vec();
     Envelope::signed(payload, domain, key)
-}
-
-/// Name of a role, for messages.
-pub(crate) fn role_name(role: Role) -> String {
-    role.to_string()
 }

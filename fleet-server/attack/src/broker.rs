@@ -54,8 +54,8 @@ struct State {
     sessions: Vec<Connection>,
     /// Sessions ever made, which numbers them.
     made: u64,
-    /// Times and names of the clients that connected.
-    connects: Vec<(Instant, String)>,
+    /// Times of connections, refused ones too.
+    attempts: Vec<Instant>,
     log: Vec<Message>,
     rule: Option<Rule>,
     /// New connections are cut at once.
@@ -169,16 +169,9 @@ impl Broker {
         filters.any(|f| matches(f, topic))
     }
 
-    /// Whether a client of this name is connected.
-    pub(crate) fn is_connected(&self, client: &str) -> bool {
-        self.lock().sessions.iter().any(|s| s.client == client)
-    }
-
-    /// When clients of this name connected.
-    pub(crate) fn connects(&self, client: &str) -> Vec<Instant> {
-        let state = self.lock();
-        let of_client = state.connects.iter().filter(|(_, c)| c == client);
-        of_client.map(|(at, _)| *at).collect()
+    /// When somebody tried to connect, in vain or not.
+    pub(crate) fn attempts(&self) -> Vec<Instant> {
+        self.lock().attempts.clone()
     }
 
     /// How many messages were seen so far: where to look on from.

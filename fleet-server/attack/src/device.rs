@@ -105,6 +105,11 @@ impl Device {
         self.settings.push(setting.to_owned());
     }
 
+    /// The settings that every row begins with, from the next start on.
+    pub(crate) fn reset_settings(&mut self) {
+        self.settings.clear();
+    }
+
     /// Starts it, and an application that feeds it.
     pub(crate) fn start(&mut self) -> Result<()> {
         let mut args = vec!["run".to_owned(), "--data".to_owned()];
@@ -235,6 +240,19 @@ impl Stored {
         ensure(self.state == after.state, || {
             "the durable state on the disk changed".to_owned()
         })
+    }
+
+    /// Fails unless every file that was there is byte for byte what it was; others may have
+    /// come.
+    pub(crate) fn check_kept(&self, after: &Self) -> Result<()> {
+        let lost = self
+            .bundles
+            .iter()
+            .find(|file| !after.bundles.contains(file));
+        match lost {
+            None => Ok(()),
+            Some((path, _)) => fail(format!("{} is gone or was changed", path.display())),
+        }
     }
 
     /// Fails unless bundles and chunks are byte for byte what they were.

@@ -1,6 +1,7 @@
 //! One row's world: a server and a device that have run honestly until now, and an attacker
 //! between them who owns the broker. And the checks after each attack.
 
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::artifact::{Artifact, EVIL, Recipe};
 use crate::attacker::{Order, Serving, addressed, catalog_of, down_of, up_of};
 use crate::broker::Broker;
-use crate::clock::{self, Look, wait};
+use crate::clock::{self, Look, hold, wait};
 use crate::device::Device;
 use crate::error::{Result, ensure, fail};
 use crate::keys::Keys;
@@ -34,12 +35,22 @@ pub(crate) struct Lab {
     pub(crate) broker: Broker,
     pub(crate) server: Server,
     pub(crate) device: Device,
+    /// The model that the device ran at first.
+    pub(crate) first: Artifact,
     /// The newest catalog that the server has signed.
     pub(crate) catalog: Catalog,
     /// Weight of the model that the device runs.
     pub(crate) weight: f32,
     /// Counter of the next honest release.
     pub(crate) next_counter: u64,
+    /// How far the server's clock is ahead of the suite's, in seconds.
+    pub(crate) ahead_s: u64,
+    /// Security epoch of honest releases.
+    pub(crate) epoch: u64,
+    /// The highest sequence that the attacker has used.
+    pub(crate) ordered: Cell<u64>,
+    /// The newest catalog that the attacker has signed.
+    pub(crate) forged: RefCell<Option<Catalog>>,
 }
 
 impl Lab {
@@ -50,7 +61,9 @@ impl Lab {
 
     /// An honest release, signed by both release keys and published.
     pub(crate) fn publish_next(&mut self) -> Result<Artifact> {
-        self.publish(Recipe::honest(self.next_counter))
+        let mut recipe = Recipe::honest(self.next_counter);
+        recipe.epoch = self.epoch;
+        self.publish(recipe)
     }
 
     /// A release made of this recipe, signed by both release keys and published.
@@ -63,14 +76,27 @@ impl Lab {
 
     /// An instruction of the attacker, who has the fleet and the catalog key.
     pub(crate) fn order(&self, artifacts: &[&Artifact]) -> Result<Order> {
-        let sequence = self.sequence()? + 1;
-        Order::new(
-            &self.keys,
-            &self.device.id,
-            sequence,
-            &self.newest_catalog()?,
-            artifacts,
-        )
+        self.order_with(artifacts, |_| ())
+    }
+
+    /// The same, with changes; a catalog that is changed gets a version of its own.
+    pub(crate) fn order_with(
+        &self,
+        artifacts: &[&Artifact],
+        change: impl FnOnce(&mut Order),
+    ) -> Result<Order> {
+        // The status may be a moment behind what was accepted.
+        let sequence = self.sequence()?.max(self.ordered.get()) + 1;
+        self.ordered.set(sequence);
+        let base = self.newest_catalog()?;
+        let mut order = Order::new(&self.keys, &self.device.id, sequence, &base, artifacts)?;
+        let before = order.catalog.clone();
+        change(&mut order);
+        if order.catalog != before && order.catalog.version == before.version {
+            order.catalog.version += 1;
+        }
+        *self.forged.borrow_mut() = Some(order.catalog.clone());
+        Ok(order)
     }
 
     /// The highest sequence that the device has accepted.
@@ -80,14 +106,19 @@ impl Lab {
         sequence.map_or_else(|| fail(format!("no sequence in the status: {status}")), Ok)
     }
 
-    /// The newest catalog on the wire, or the one of the time before the row.
+    /// The newest catalog: on the wire, of the attacker, or of the time before the row.
     pub(crate) fn newest_catalog(&self) -> Result<Catalog> {
         let seen = self.broker.seen(0);
         let newest = seen.iter().rev().find_map(|m| match down_of(m)?.message {
             Down::Desired { catalog, .. } => Some(catalog),
             _ => None,
         });
-        newest.map_or_else(|| Ok(self.catalog.clone()), |bytes| catalog_of(&bytes))
+        let honest = newest.map_or_else(|| Ok(self.catalog.clone()), |bytes| catalog_of(&bytes));
+        let honest = honest?;
+        let forged = self.forged.borrow().clone();
+        Ok(forged
+            .filter(|f| f.version > honest.version)
+            .unwrap_or(honest))
     }
 
     /// Sends a message with the stolen fleet key.
@@ -212,6 +243,16 @@ impl Lab {
         })
     }
 
+    /// Whatever answered since the start of the agent, it was not the attacker's model.
+    pub(crate) fn still_serves_or_nothing(&mut self) -> Result<()> {
+        hold(QUIET * 2, || {
+            let answered = self.device.answered();
+            ensure(!answered.contains(&EVIL), || {
+                format!("the attacker's model has answered; weights were {answered:?}")
+            })
+        })
+    }
+
     /// The end of a row: with the attacker gone the device still serves, and takes the next
     /// honest update.
     pub(crate) fn recovers(&mut self) -> Result<()> {
@@ -227,8 +268,8 @@ impl Lab {
         // Catalog versions are seconds; the attacker may have been a few ahead.
         wait("a second in which no catalog was made", SOON, || {
             let seen = self.newest_catalog()?.version;
-            let now = clock::unix_s();
-            Ok(if now > seen + 3 {
+            let now = clock::unix_s() + self.ahead_s;
+            Ok(if now > seen {
                 Look::Ready(())
             } else {
                 Look::NotYet(format!("{now} after {seen}"))
@@ -241,7 +282,6 @@ impl Lab {
 
     /// Waits until a bundle that was rolled out runs for good.
     pub(crate) fn commits(&mut self, artifact: &Artifact) -> Result<()> {
-        let weight = artifact.manifest.counter as f32;
         let mut nudged = clock::monotonic();
         let id = self.device.id.clone();
         let broker = self.broker.clone();
@@ -262,7 +302,7 @@ impl Lab {
             let text = crate::error::chain(&error);
             fail(format!("{text}; the device says: {}", self.device.log()))
         })?;
-        self.weight = weight;
+        self.weight = artifact.weight;
         self.still_serves()
     }
 
@@ -280,6 +320,8 @@ impl Lab {
         self.server.setup().hand_over(&next, &root)?;
         self.server.restart(|_| ())?;
         self.keys = next;
+        *self.forged.borrow_mut() = None;
+        self.ordered.set(0);
         self.root_version = TrustedRoot::self_signed(root.clone())?.root().version;
         self.root = root;
         Ok(())

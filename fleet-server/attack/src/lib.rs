@@ -14,6 +14,7 @@ mod clock;
 mod device;
 mod error;
 mod http;
+mod impostor;
 mod keys;
 mod lab;
 mod onnx;

@@ -1,6 +1,11 @@
 //! The rows of the attack table, in its order.
 
 mod a;
+mod b;
+mod c;
+mod d;
+mod e;
+mod f;
 
 use crate::error::{AttackError, Result};
 use crate::suite::Suite;
@@ -15,7 +20,10 @@ pub(crate) struct Row {
 
 /// All of them.
 pub(crate) fn all() -> Vec<&'static Row> {
-    [a::ROWS].into_iter().flatten().collect()
+    [a::ROWS, b::ROWS, c::ROWS, d::ROWS, e::ROWS, f::ROWS]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Those that were asked for, in the order of the table; all when none was named.

@@ -5,6 +5,7 @@
 //! rows cannot disturb each other and each starts within a second. Ports stay: the addresses
 //! in the device's enrolment hold for every copy.
 
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use drover_wire::message::Down;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::artifact::Recipe;
+use crate::artifact::{Artifact, Recipe};
 use crate::attacker::{catalog_of, down_of};
 use crate::broker::Broker;
 use crate::clock::{Look, wait};
@@ -40,6 +41,7 @@ pub(crate) struct Suite {
     http: SocketAddr,
     device: String,
     catalog: Catalog,
+    first: Artifact,
 }
 
 impl Suite {
@@ -78,8 +80,7 @@ impl Suite {
         let first = Recipe::honest(1).make()?.signed(&keys.release_signers());
         server.publish(&first)?;
         server.roll_out(&first, &device.id)?;
-        let weight = first.manifest.counter as f32;
-        let served = device.serves_within(weight, Duration::from_secs(30));
+        let served = device.serves_within(first.weight, Duration::from_secs(30));
         let settled = served.and_then(|()| {
             device.wait_status("the first model to be committed", SOON, |status| {
                 let update = status.pointer("/fleet/update").and_then(Value::as_str);
@@ -114,6 +115,7 @@ impl Suite {
             http,
             device: device.id,
             catalog: catalog_of(&catalog)?,
+            first,
         })
     }
 
@@ -165,9 +167,14 @@ impl Suite {
             broker: self.broker.clone(),
             server,
             device,
+            first: self.first.clone(),
             catalog: self.catalog.clone(),
             weight: 1.0,
             next_counter: 2,
+            ahead_s: 0,
+            epoch: 0,
+            ordered: Cell::new(0),
+            forged: RefCell::new(None),
         })
     }
 

@@ -32,8 +32,12 @@ pub(super) async fn accept(
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
-        if lock(&state).deaf {
-            continue;
+        {
+            let mut state = lock(&state);
+            state.attempts.push(clock::monotonic());
+            if state.deaf {
+                continue;
+            }
         }
         let (acceptor, state) = (acceptor.clone(), state.clone());
         tokio::spawn(async move {
@@ -61,7 +65,6 @@ async fn serve(stream: TlsStream<TcpStream>, state: Arc<Mutex<State>>) {
         let mut state = lock(&state);
         state.made += 1;
         let number = state.made;
-        state.connects.push((clock::monotonic(), client.clone()));
         state.sessions.push(Connection {
             number,
             client: client.clone(),
@@ -171,12 +174,17 @@ async fn write(
         if packet.write(&mut bytes, MAX_PACKET).is_err() {
             continue;
         }
-        let piece = if pause.is_some() { 1 } else { bytes.len() };
-        for piece in bytes.chunks(piece.max(1)) {
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
-            }
-            let written = writer.write_all(piece).await;
+        // Byte by byte for as long as the drip is on.
+        while !bytes.is_empty() {
+            let dripping = pause.filter(|_| lock(&state).drip.is_some());
+            let piece = match dripping {
+                Some(pause) => {
+                    tokio::time::sleep(pause).await;
+                    bytes.split_to(1)
+                }
+                None => bytes.split(),
+            };
+            let written = writer.write_all(&piece).await;
             if written.is_err() || writer.flush().await.is_err() {
                 return;
             }

@@ -266,11 +266,9 @@ fn a3(suite: &Suite) -> Result<()> {
         |lab| deliver(lab, &evil, honest.envelope.encode()?),
     )?;
     // The fleet key alone: the catalog does not list what is assigned.
-    let order = {
-        let mut order = lab.order(&[&evil])?;
+    let order = lab.order_with(&[&evil], |order| {
         order.catalog.releases.retain(|r| r.digest != evil.digest());
-        order
-    };
+    })?;
     lab.withstands(
         "a bundle that no catalog lists",
         FailureCode::Unlisted,

@@ -110,6 +110,22 @@ fn play(folder: &Path, steps: &mut Steps) -> anyhow::Result<()> {
         rollout.counts.committed, rollout.sent_bytes, rollout.bundle_bytes
     ));
 
+    steps.begin("ask which devices an advisory concerns");
+    let affected = wait_for("all devices to be found by a component", MINUTE, || {
+        let found = client.affected("onnxruntime<2")?;
+        let devices = found.items.len();
+        Ok(if devices == agents.len() && found.unknown.is_empty() {
+            Look::Ready(devices)
+        } else {
+            Look::NotYet(format!("{found:?}"))
+        })
+    })?;
+    let others = client.affected("onnxruntime>=2")?;
+    ensure!(others.items.is_empty(), "nothing was made so: {others:?}");
+    steps.done(format!(
+        "{affected} run a model made with onnxruntime<2, none one made with a later version"
+    ));
+
     steps.begin("read results on the board, as an application does");
     let seen = agents[1].ask(r#"{"op":"subscribe"}"#, 20)?;
     let observation = seen.iter().find(|v| v["type"] == "observation");

@@ -157,6 +157,9 @@ fn a_server_is_asked_and_stops_when_told() {
     );
     let shown = server.ask(["release", "show", "pump-anomaly@1.0.0"]).ok();
     assert!(shown.contains("security epoch\t0\n"), "{shown}");
+    let component = "component onnxruntime\t1.32.0, pkg:pypi/onnxruntime@1.32.0\n";
+    assert!(shown.contains(component), "{shown}");
+    assert!(shown.contains("training run\ttrain.py, seed 1\n"), "{shown}");
 
     let affected = server.json(["affected", "--component", "torch<2.9.1"]);
     assert_eq!(affected, serde_json::json!([]));

@@ -86,7 +86,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Keys(keys::Keys),
     /// Run the fleet's server until it is asked to stop
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Build, sign, verify and look at bundles
     #[command(subcommand)]
     Bundle(bundle::Bundle),

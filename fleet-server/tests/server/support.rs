@@ -20,6 +20,8 @@ use drover_wire::enrol::{
 };
 use drover_wire::limits;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable as _, Kem, Serializable as _};
 use rumqttc::{AsyncClient, EventLoop, MqttOptions, TlsConfiguration, Transport};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -303,6 +305,20 @@ pub(crate) fn auto(count: u32) -> CreateTokens {
     }
 }
 
+/// The key of a simulated device that wraps content keys.
+pub(crate) type Private = <X25519HkdfSha256 as Kem>::PrivateKey;
+
+pub(crate) fn exchange_secret(device: &SecretKey) -> Private {
+    Private::from_bytes(&device.seed()).unwrap()
+}
+
+/// The X25519 key that a simulated device enrols with.
+fn exchange_key(device: &SecretKey) -> [u8; 32] {
+    X25519HkdfSha256::sk_to_pk(&exchange_secret(device))
+        .to_bytes()
+        .into()
+}
+
 /// The body of an enrolment request, and the `k` of its token.
 pub(crate) fn enrolment(
     device: &SecretKey,
@@ -315,7 +331,7 @@ pub(crate) fn enrolment(
     let nonce = [5; 16];
     let mut request = EnrolRequest {
         public_key,
-        exchange_key: crate::trust::exchange_key(device),
+        exchange_key: exchange_key(device),
         claim_id: claim_id.into(),
         nonce,
         name: name.into(),

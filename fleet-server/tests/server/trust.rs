@@ -8,7 +8,7 @@ use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _};
 use drover_api::{Client, ErrorCode, RolloutState};
 use drover_bundle::VerifiedManifest;
 use drover_trust::{
-    Assignment, Catalog, CatalogMark, DeviceId, Domain, Envelope, Role, RoleKeys, Root, SecretKey,
+    Assignment, Catalog, CatalogMark, DeviceId, Domain, Envelope, Role, RoleKeys, Root,
     TrustedRoot, Voucher, keyfile,
 };
 use drover_wire::bitmap::Bitmap;
@@ -18,25 +18,14 @@ use drover_wire::topic;
 use hpke::aead::ChaCha20Poly1305 as HpkeAead;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
-use hpke::{Deserializable as _, Kem, OpModeR, Serializable as _};
+use hpke::{Deserializable as _, Kem, OpModeR};
 use rumqttc::{Packet, QoS};
 
 use crate::device::{Device, Heard, batch};
 use crate::round_trip::everyone;
-use crate::support::{Fleet, Member, auto, enrolment, key, post, signed_bundle};
-
-type Private = <X25519HkdfSha256 as Kem>::PrivateKey;
-
-fn exchange_secret(device: &SecretKey) -> Private {
-    Private::from_bytes(&device.seed()).unwrap()
-}
-
-/// The X25519 key that a simulated device enrols with.
-pub(crate) fn exchange_key(device: &SecretKey) -> [u8; 32] {
-    X25519HkdfSha256::sk_to_pk(&exchange_secret(device))
-        .to_bytes()
-        .into()
-}
+use crate::support::{
+    Fleet, Member, Private, auto, enrolment, exchange_secret, key, post, signed_bundle,
+};
 
 fn trust(root_version: u64, catalog: (u64, u64), refused: &[(FailureCode, u32)]) -> Up {
     Up::Trust(TrustReport {

@@ -8,5 +8,6 @@ mod ceremony;
 mod drover;
 mod help;
 mod keys;
+mod operator;
 mod server;
 mod supply;

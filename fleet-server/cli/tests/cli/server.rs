@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::drover::{Run, drover, keys};
 
 /// A server on free ports; killed when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     out: BufReader<ChildStdout>,
     log: PathBuf,
     http: String,
-    url: String,
+    pub(crate) url: String,
     token_file: String,
 }
 
@@ -45,7 +45,7 @@ fn serve_args(folder: &Path) -> Vec<String> {
 }
 
 impl Server {
-    fn start(folder: &Path) -> Self {
+    pub(crate) fn start(folder: &Path) -> Self {
         let log = folder.join("server.log");
         let mut child = Command::new(env!("CARGO_BIN_EXE_drover"))
             .args(serve_args(folder))
@@ -72,12 +72,12 @@ impl Server {
         }
     }
 
-    fn ask<const N: usize>(&self, args: [&str; N]) -> Run {
+    pub(crate) fn ask<const N: usize>(&self, args: [&str; N]) -> Run {
         let flags = ["--server", &self.url, "--token-file", &self.token_file];
         drover(args.into_iter().chain(flags))
     }
 
-    fn json<const N: usize>(&self, args: [&str; N]) -> Value {
+    pub(crate) fn json<const N: usize>(&self, args: [&str; N]) -> Value {
         let flags = [
             "--json",
             "--server",
@@ -89,7 +89,7 @@ impl Server {
     }
 
     /// SIGTERM, then the exit code and what else it printed.
-    fn stop(mut self) -> (Option<i32>, String) {
+    pub(crate) fn stop(mut self) -> (Option<i32>, String) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let mut rest = String::new();

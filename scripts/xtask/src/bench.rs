@@ -1,5 +1,8 @@
 //! Benchmarks that need whole programs: sizes, memory, throughput.
 
+mod connect;
+mod trust;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -19,7 +22,8 @@ use crate::rig::{pump_rig, replay};
 pub fn run(name: &str, quick: bool) -> anyhow::Result<()> {
     match name {
         "agent" => agent(quick),
-        other => bail!("there is no benchmark {other}; there is: agent"),
+        "trust" => trust::run(quick),
+        other => bail!("there is no benchmark {other}; there are: agent, trust"),
     }
 }
 

@@ -104,6 +104,11 @@ impl Fleet {
         Ok(fleet)
     }
 
+    /// Address of the REST interface.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A path below the fleet's folder, as text.
     pub fn path(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()

@@ -15,7 +15,7 @@ enum Command {
     Demo,
     /// Measure; one JSON line per figure.
     Bench {
-        /// What to measure: agent.
+        /// What to measure: agent or trust.
         name: String,
         /// Fewer repetitions.
         #[arg(long)]

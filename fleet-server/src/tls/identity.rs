@@ -9,6 +9,7 @@ use webpki::EndEntityCert;
 
 use super::{Authority, failed, provider};
 use crate::ServerError;
+use crate::clock::TlsClock;
 use crate::store::{Kind, Store};
 
 /// A certificate of the fleet's authority that the far end holds the key of.
@@ -75,7 +76,7 @@ pub(crate) fn server_config(
         false => verifier.allow_unauthenticated(),
     };
     let verifier = verifier.build().map_err(failed("client certificates"))?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(TlsClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(failed("TLS 1.3"))?
         .with_client_cert_verifier(verifier)

@@ -15,6 +15,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SignatureScheme};
 
 use super::{Authority, Issue, LIFE_SECS, SERVER_SUBJECT, ed25519_pkcs8, failed, provider};
+use crate::clock::TlsClock;
 use crate::config::ClientFiles;
 use crate::store::{Kind, Store};
 use crate::{ServerError, clock, random};
@@ -125,7 +126,7 @@ fn trusting(
             .add(authority)
             .map_err(failed("certificate of the broker's authority"))?;
     }
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_details(provider(), Arc::new(TlsClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(failed("TLS 1.3"))?;
     Ok(builder.with_root_certificates(roots))

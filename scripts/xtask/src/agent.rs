@@ -22,6 +22,7 @@ pub struct Agent {
     program: PathBuf,
     logs: PathBuf,
     args: Vec<String>,
+    clock_offset_secs: i64,
     process: Option<Process>,
 }
 
@@ -33,6 +34,7 @@ impl Agent {
         data: PathBuf,
         program: PathBuf,
         logs: PathBuf,
+        clock_offset_secs: i64,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -41,6 +43,7 @@ impl Agent {
             program,
             logs,
             args: Vec::new(),
+            clock_offset_secs,
             process: None,
         }
     }
@@ -71,7 +74,13 @@ impl Agent {
         let args = ["run", "--data", &data]
             .into_iter()
             .chain(self.args.iter().map(String::as_str));
-        self.process = Some(Process::start(&self.name, &self.program, args, &self.logs)?);
+        self.process = Some(Process::start_at(
+            &self.name,
+            &self.program,
+            args,
+            &self.logs,
+            self.clock_offset_secs,
+        )?);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::poll::{Look, wait_for};
-use crate::process::Process;
+use crate::process::{CLOCK_VARIABLE, Process};
 
 /// Where the repository lies.
 pub fn repository() -> PathBuf {
@@ -59,6 +59,9 @@ pub struct Fleet {
     server: Option<Process>,
     mosquitto: Option<Process>,
     broker: Broker,
+    /// Whether the REST interface is served without TLS.
+    plain_http: bool,
+    clock_offset_secs: i64,
 }
 
 /// How a server that is ready introduces itself.
@@ -70,6 +73,18 @@ impl Fleet {
     /// # Errors
     /// When a program is missing or does not come up.
     pub fn start(folder: &Path, broker: Broker) -> anyhow::Result<Self> {
+        Self::start_as(folder, broker, false)
+    }
+
+    /// The same, with a REST interface that no clock keeps an operator from.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn start_plain(folder: &Path, broker: Broker) -> anyhow::Result<Self> {
+        Self::start_as(folder, broker, true)
+    }
+
+    fn start_as(folder: &Path, broker: Broker, plain_http: bool) -> anyhow::Result<Self> {
         let mut fleet = Self {
             folder: folder.to_owned(),
             programs: programs()?,
@@ -79,6 +94,8 @@ impl Fleet {
             server: None,
             mosquitto: None,
             broker,
+            plain_http,
+            clock_offset_secs: 0,
         };
         std::fs::create_dir_all(fleet.logs())?;
         fleet.drover([
@@ -133,6 +150,9 @@ impl Fleet {
             "--http".to_owned(),
             self.http.clone(),
         ]);
+        if self.plain_http {
+            args.push("--plain-http".to_owned());
+        }
         match self.broker {
             Broker::Embedded => args.extend(["--mqtt".to_owned(), self.mqtt.clone()]),
             Broker::Mosquitto => args.extend(["--broker".to_owned(), self.mqtt.clone()]),
@@ -140,7 +160,13 @@ impl Fleet {
         let program = self.programs.join("drover");
         let out = self.logs().join("server.out");
         let before = std::fs::read_to_string(&out).map_or(0, |text| text.lines().count());
-        let mut server = Process::start("server", &program, args, &self.logs())?;
+        let mut server = Process::start_at(
+            "server",
+            &program,
+            args,
+            &self.logs(),
+            self.clock_offset_secs,
+        )?;
         let ready = server.wait_for_output("the server to be ready", READY, |output| {
             let line = output.lines().nth(before)?;
             serde_json::from_str::<Value>(line).ok()
@@ -236,6 +262,11 @@ impl Fleet {
         let status = self.server.take().context("no server runs")?.stop()?;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())
+    }
+
+    /// Lets the server's clock be off by so many seconds from its next start on.
+    pub fn set_server_clock(&mut self, offset_secs: i64) {
+        self.clock_offset_secs = offset_secs;
     }
 
     /// The REST interface, as the operator.
@@ -355,6 +386,19 @@ impl Fleet {
     /// # Errors
     /// When the server does not take it.
     pub fn enrol(&self, name: &str, site: &str) -> anyhow::Result<Agent> {
+        self.enrol_at(name, site, 0)
+    }
+
+    /// The same for a board whose wall clock is off by so many seconds.
+    ///
+    /// # Errors
+    /// As for [`Self::enrol`].
+    pub fn enrol_at(
+        &self,
+        name: &str,
+        site: &str,
+        clock_offset_secs: i64,
+    ) -> anyhow::Result<Agent> {
         let label = format!("site={site}");
         let tokens = self.drover(["device", "token", "--label", &label])?;
         let token = tokens.first().and_then(|t| t["token"].as_str());
@@ -365,13 +409,15 @@ impl Fleet {
             .arg(&self.url)
             .args(["--token", token, "--name", name, "--data"])
             .arg(&data)
+            .env(CLOCK_VARIABLE, clock_offset_secs.to_string())
             .output()?;
         let message = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{name}: {}", message.trim());
         let reply: Value = serde_json::from_slice(&output.stdout)?;
         let id = reply["device"].as_str().context("no device id came")?;
         let program = self.programs.join("drover-agent");
-        Ok(Agent::new(name, id, data, program, self.logs()))
+        let logs = self.logs();
+        Ok(Agent::new(name, id, data, program, logs, clock_offset_secs))
     }
 
     /// What the server holds of each start of each agent.

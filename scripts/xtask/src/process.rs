@@ -10,6 +10,9 @@ use anyhow::{Context as _, bail};
 
 use crate::poll::{Look, wait_for};
 
+/// By how much agent and server take the wall clock to be off.
+pub const CLOCK_VARIABLE: &str = "DROVER_CLOCK_OFFSET_SECS";
+
 /// A running program; killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -31,6 +34,20 @@ impl Process {
         args: impl IntoIterator<Item = S>,
         logs: &Path,
     ) -> anyhow::Result<Self> {
+        Self::start_at(name, program, args, logs, 0)
+    }
+
+    /// The same on a wall clock that is off by so many seconds.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn start_at<S: AsRef<OsStr>>(
+        name: &str,
+        program: &Path,
+        args: impl IntoIterator<Item = S>,
+        logs: &Path,
+        clock_offset_secs: i64,
+    ) -> anyhow::Result<Self> {
         let open = |extension: &str| {
             let path = logs.join(format!("{name}.{extension}"));
             let file = File::options().create(true).append(true).open(&path);
@@ -40,6 +57,7 @@ impl Process {
         let (log_file, log) = open("log")?;
         let child = Command::new(program)
             .args(args)
+            .env(CLOCK_VARIABLE, clock_offset_secs.to_string())
             .stdin(Stdio::null())
             .stdout(out_file)
             .stderr(log_file)

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::state::Core;
 use crate::store::{CatalogRow, NewEvent, ReleaseRow};
-use crate::{ServerError, clock};
+use crate::{ServerError, clock, random};
 
 /// Bytes of a catalog kept free for its head and its signature.
 const HEAD_BYTES: usize = 256;
@@ -254,6 +254,8 @@ async fn look(core: &Core) -> Result<(), ServerError> {
         let event = NewEvent::of(&device, Severity::Info, "catalog-fresh", detail);
         core.store.add_event(&event).await?;
     }
+    // A device that takes none of them is not to be flooded.
+    let pause = Duration::from_secs((core.config.catalog_ttl_secs / 100).max(1));
     let heard = clock::unix_ms().saturating_sub(HEARD_WITHIN_MS);
     let half = core.config.catalog_ttl_secs / 2;
     let before = now.saturating_sub(half).min(catalog.issued_unix_s);
@@ -261,19 +263,26 @@ async fn look(core: &Core) -> Result<(), ServerError> {
         let Ok(device) = DeviceId::parse(&device) else {
             continue;
         };
-        core.refresh(&device).await?;
+        // About 200 devices a second: each answers with messages of its own.
+        tokio::time::sleep(Duration::from_millis(random::below(10))).await;
+        core.refresh(&device, pause).await?;
     }
     Ok(())
 }
 
 impl Core {
-    /// Sends a device its assignment with the newest catalog, unless that has just been done.
-    pub(crate) async fn refresh(&self, device: &DeviceId) -> Result<(), ServerError> {
+    /// Sends a device its assignment with the newest catalog, unless that was done within
+    /// `pause`.
+    pub(crate) async fn refresh(
+        &self,
+        device: &DeviceId,
+        pause: Duration,
+    ) -> Result<(), ServerError> {
         let known = {
             let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
             sent.get(device.as_str()).copied()
         };
-        if known.is_some_and(|at| at.elapsed() < crate::dispatch::RESEND_AFTER) {
+        if known.is_some_and(|at| at.elapsed() < pause) {
             return Ok(());
         }
         match self.store.assignment(device.as_str()).await? {

@@ -17,6 +17,7 @@ use drover_wire::message::{Ack, Batch, Down, Hello, Numbered, Phase, State, Trus
 use drover_wire::topic;
 use tokio::sync::mpsc;
 
+use crate::dispatch::RESEND_AFTER;
 use crate::ingest::numbers::{Register, Verdict, judge};
 use crate::link::Incoming;
 use crate::rate::Rate;
@@ -270,7 +271,7 @@ async fn on_trust(core: &Core, device: &DeviceId, report: &TrustReport) -> Resul
     }
     let half = core.config.catalog_ttl_secs / 2;
     if report.catalog_version > 0 && report.catalog_unix_s < clock::unix_s().saturating_sub(half) {
-        core.refresh(device).await?;
+        core.refresh(device, RESEND_AFTER).await?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 use drover_api::{Component, Lineage, Release, ReleaseFile};
 use drover_bundle::manifest::{FileRole, Manifest};
 use drover_bundle::{BundleError, Container};
+use drover_trust::{Domain, Envelope, Role, TrustedRoot};
 use serde_json::json;
 
 use crate::http::Refusal;
@@ -27,7 +28,8 @@ pub(crate) async fn publish(
 ) -> Result<Release, Refusal> {
     let refused = |e: BundleError| Refusal::refused(with_cause(&e));
     let container = Container::decode(&bytes).map_err(refused)?;
-    let verified = container.verify(&core.identity.root()).map_err(refused)?;
+    let root = core.identity.root();
+    let verified = container.verify(&root).map_err(refused)?;
     verified.check_chunks(&container.payload).map_err(refused)?;
     let manifest = verified.manifest();
     let envelope = container
@@ -42,6 +44,7 @@ pub(crate) async fn publish(
         envelope,
     };
     row.summary.confidential = confidential;
+    check_epoch(&root, &row.summary)?;
     // Asked before the file is stored, and again in the transaction that adds the row.
     if let Some(answer) = answer(core, &row, core.store.check_release(&row.summary).await?).await? {
         return Ok(answer);
@@ -52,7 +55,10 @@ pub(crate) async fn publish(
         false => None,
     };
     let stored = tokio::task::spawn_blocking(move || {
-        if let Some(key) = key {
+        // One that a failed attempt left is as good; another would not fit what it sealed.
+        if let Some(key) = key
+            && data.content_key(&digest)?.is_none()
+        {
             data.store_content_key(&digest, &key)?;
         }
         data.store_bundle(&digest, &bytes)
@@ -89,7 +95,12 @@ async fn answer(
         Published::New => Ok(None),
         Published::Same => {
             let known = core.store.release(&row.digest).await?;
-            let known = known.ok_or_else(Refusal::internal)?.summary;
+            let known = known.ok_or_else(Refusal::internal)?;
+            if check_signed(&core.identity.root(), &known).is_err() {
+                // The keys that had signed it were revoked, and others have signed it again.
+                core.store.resign(&row.digest, &row.envelope).await?;
+            }
+            let known = known.summary;
             if known.confidential != row.summary.confidential {
                 return Err(Refusal::conflict(format!(
                     "{} {} is published already, and {}; build it again with a higher counter",
@@ -110,6 +121,34 @@ async fn answer(
             counter + 1
         ))),
     }
+}
+
+/// Refuses a release that devices would not accept any more.
+pub(crate) fn check_epoch(root: &TrustedRoot, release: &Release) -> Result<(), Refusal> {
+    let root = root.root();
+    if release.epoch >= root.epoch {
+        return Ok(());
+    }
+    Err(Refusal::refused(format!(
+        "{} {} has security epoch {}, and root {} asks for at least {}: build it again with that \
+         epoch",
+        release.name, release.version, release.epoch, root.version, root.epoch
+    )))
+}
+
+/// Refuses a release whose signatures the newest root does not count any more.
+pub(crate) fn check_signed(root: &TrustedRoot, release: &ReleaseRow) -> Result<(), Refusal> {
+    let verified = Envelope::decode(&release.envelope)
+        .and_then(|e| root.verify(Role::Release, Domain::Manifest, &e).map(drop));
+    verified.map_err(|error| {
+        Refusal::refused(format!(
+            "{} {} is not signed as root {} asks ({error}): sign the bundle again and publish it \
+             once more",
+            release.summary.name,
+            release.summary.version,
+            root.root().version
+        ))
+    })
 }
 
 /// The release that a person means by `name`, `name@version`, or digits of its digest.

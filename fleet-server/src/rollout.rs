@@ -52,6 +52,9 @@ pub(crate) async fn create(
     let policy = translate::policy(&request.policy);
     policy.check().map_err(|e| Refusal::bad(e.to_string()))?;
     let release = crate::release::find(core, &request.release).await?;
+    let root = core.identity.root();
+    crate::release::check_epoch(&root, &release.summary)?;
+    crate::release::check_signed(&root, &release)?;
     let devices = core.store.approved_devices().await?;
     for wanted in &request.selector.devices {
         if !devices.iter().any(|d| d.id == *wanted || d.name == *wanted) {

@@ -93,6 +93,16 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
+    /// Takes a release's new signatures; its content is the same.
+    pub(crate) async fn resign(&self, digest: &[u8; 32], envelope: &[u8]) -> Result<()> {
+        sqlx::query("UPDATE release SET envelope = ? WHERE digest = ?")
+            .bind(envelope)
+            .bind(&digest[..])
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
     /// Counts bytes of chunks that were sent.
     pub(crate) async fn add_sent_bytes(&self, digest: &[u8; 32], bytes: u64) -> Result<()> {
         sqlx::query("UPDATE release SET sent_bytes = sent_bytes + ? WHERE digest = ?")
@@ -110,9 +120,10 @@ async fn check<'e>(
 ) -> Result<Published> {
     let newest: Option<(i64, String, Vec<u8>)> = sqlx::query_as(
         "SELECT counter, version, digest FROM release WHERE name = ?
-         ORDER BY counter DESC LIMIT 1",
+         ORDER BY lower(hex(digest)) = ? DESC, counter DESC LIMIT 1",
     )
     .bind(&release.name)
+    .bind(&release.digest)
     .fetch_optional(executor)
     .await?;
     Ok(match newest {

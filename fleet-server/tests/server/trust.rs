@@ -24,7 +24,7 @@ use rumqttc::{Packet, QoS};
 use crate::device::{Device, Heard, batch};
 use crate::round_trip::everyone;
 use crate::support::{
-    Fleet, Member, Private, auto, enrolment, exchange_secret, key, post, signed_bundle,
+    Fleet, Member, Private, auto, bundle, enrolment, exchange_secret, key, post, signed_bundle,
 };
 
 fn trust(root_version: u64, catalog: (u64, u64), refused: &[(FailureCode, u32)]) -> Up {
@@ -131,6 +131,11 @@ async fn a_copied_identity_is_put_out_until_somebody_decides() {
 
 /// A root of the test's fleet, with these keys for its online roles.
 fn next_root(version: u64, fleet_key: u8, catalog_key: u8) -> Envelope {
+    root_of(version, 0, [&[2, 3], &[catalog_key], &[fleet_key]])
+}
+
+/// A root of the test's fleet, with these keys for release, catalog and fleet.
+fn root_of(version: u64, epoch: u64, [release, catalog, fleet]: [&[u8]; 3]) -> Envelope {
     let role = |role, keys: &[u8]| RoleKeys {
         role,
         threshold: u8::try_from(keys.len()).unwrap(),
@@ -141,12 +146,12 @@ fn next_root(version: u64, fleet_key: u8, catalog_key: u8) -> Envelope {
         fleet: "test".into(),
         created_unix_s: version,
         expires_unix_s: u64::MAX,
-        epoch: 0,
+        epoch,
         roles: vec![
             role(Role::Root, &[1]),
-            role(Role::Release, &[2, 3]),
-            role(Role::Catalog, &[catalog_key]),
-            role(Role::Fleet, &[fleet_key]),
+            role(Role::Release, release),
+            role(Role::Catalog, catalog),
+            role(Role::Fleet, fleet),
         ],
     };
     Envelope::signed(root.encode().unwrap(), Domain::Root, &key(1))
@@ -212,6 +217,38 @@ async fn a_new_root_reaches_devices_before_anything_that_it_signs() {
     let catalog = fleet.operate(|c| c.catalog()).await.unwrap();
     assert_eq!(catalog.key, key(7).public().id().to_string());
     fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn releases_of_revoked_keys_are_signed_again_and_old_epochs_stay_out() {
+    let fleet = Fleet::start().await;
+    publish(&fleet, 1).await;
+    let publish_root = async |envelope: Envelope| {
+        let bytes = envelope.encode().unwrap();
+        fleet.operate(move |c| c.publish_root(&bytes)).await
+    };
+    publish_root(root_of(2, 0, [&[2, 8], &[5], &[4]]))
+        .await
+        .unwrap();
+    let create = async || fleet.operate(|c| c.create_rollout(&everyone())).await;
+    let revoked = create().await.unwrap_err();
+    assert_eq!(revoked.code(), Some(ErrorCode::Refused), "{revoked}");
+    assert!(
+        revoked.to_string().contains("sign the bundle again"),
+        "{revoked}"
+    );
+    let again = bundle(1, &[2, 8]).encode().unwrap();
+    fleet
+        .operate(move |c| c.publish_release(&again))
+        .await
+        .unwrap();
+    create().await.unwrap();
+
+    publish_root(root_of(3, 9, [&[2, 8], &[5], &[4]]))
+        .await
+        .unwrap();
+    let old = create().await.unwrap_err();
+    assert!(old.to_string().contains("security epoch 0"), "{old}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

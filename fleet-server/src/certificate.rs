@@ -218,6 +218,9 @@ pub(crate) async fn quarantine(
         let event = NewEvent::of(device, Severity::Security, kind, reason.to_owned());
         core.store.add_event(&event).await?;
         core.replan.notify_one();
+        if let Err(error) = publish_revocations(core).await {
+            tracing::error!(%error, "the revocation list is not written");
+        }
     }
     core.broker.cut(device).await
 }

@@ -209,6 +209,8 @@ pub(crate) async fn approve(core: &Core, actor: &Actor, device: &str) -> Result<
         let detail = format!("approved by {}", actor.who.account);
         let event = NewEvent::of(device, Severity::Info, "approved", detail);
         core.store.add_event(&event).await?;
+        // It is no longer in the list if it was quarantined.
+        certificate::publish_revocations(core).await?;
         core.replan.notify_one();
     }
     Ok(())

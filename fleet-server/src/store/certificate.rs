@@ -123,12 +123,14 @@ impl Store {
         .transpose()
     }
 
-    /// Serial numbers and times of revocation of all certificates that were revoked and would
-    /// still be valid.
+    /// Serial numbers and times of revocation of all certificates that were revoked, or whose
+    /// device is quarantined, and that would still be valid.
     pub(crate) async fn revoked_serials(&self, now_unix_s: u64) -> Result<Vec<(Vec<u8>, u64)>> {
         let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(
-            "SELECT serial, revoked_unix_s FROM certificate
-             WHERE revoked_unix_s IS NOT NULL AND not_after_unix_s >= ? ORDER BY serial",
+            "SELECT serial, coalesce(revoked_unix_s, ?1) FROM certificate
+             WHERE (revoked_unix_s IS NOT NULL
+              OR subject IN (SELECT id FROM device WHERE quarantined IS NOT NULL))
+             AND not_after_unix_s >= ?1 ORDER BY serial",
         )
         .bind(now_unix_s.cast_signed())
         .fetch_all(&self.reader)

@@ -105,7 +105,7 @@ async fn a_claim_enrols_one_device() {
     let mut seen = kinds.clone();
     seen.sort_unstable();
     let twice = ["claim-refused", "claim-reused", "claim-reused"];
-    assert_eq!(seen, [&twice[..], &["enrolled", "enrolled"]].concat());
+    assert_eq!(seen, [&twice[..], &["enrolled"]].concat());
     // Nobody knows which of the two stole it, so the first one is out until somebody looks.
     let devices = fleet.operate(|c| c.devices()).await.unwrap();
     let why = devices[0].quarantined.as_deref().unwrap();

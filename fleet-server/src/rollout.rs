@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drover_api::{CreateRollout, DeviceStatus, Release, Rollout, RolloutState, Severity};
-use drover_rollout::{Action, Member, Radius, View, plan};
+use drover_rollout::{Action, Member, Radius, Strategy, View, plan};
 use drover_trust::mutation::{Check, is_disabled};
 use drover_trust::{AssignedBundle, DeviceId};
 use serde_json::json;
@@ -67,16 +67,8 @@ pub(crate) async fn create(
         .iter()
         .filter(|d| translate::selects(&request.selector, d))
         .collect();
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let radius = Radius {
-        max_share: core.config.max_unstaged_share,
-        free_devices: core.config.free_unstaged_devices,
-    };
-    let within = radius.check(&strategy, count(selected.len()), count(devices.len()));
-    if !is_disabled(Check::SecondPerson) {
-        within.map_err(|e| Refusal::not_allowed(e.to_string()))?;
-    }
-    let stages = strategy.assign(count(selected.len()));
+    check_radius(core, &strategy, selected.len(), devices.len())?;
+    let stages = strategy.assign(u32::try_from(selected.len()).unwrap_or(u32::MAX));
     let new = NewRollout {
         digest: release.digest,
         name: release.summary.name.clone(),
@@ -119,6 +111,12 @@ pub(crate) async fn approve(
             "r{id} was created by {who}: somebody else has to approve it"
         )));
     }
+    // The fleet may have grown since it was created, and whoever came joins it.
+    let devices = core.store.approved_devices().await?;
+    let selected = devices.iter();
+    let selected = selected.filter(|d| translate::selects(&row.selector, d));
+    let strategy = translate::strategy(&row.strategy);
+    check_radius(core, &strategy, selected.count(), devices.len())?;
     let entry = actor.entry("rollout.approve", format!("r{id}"));
     let entry = entry.with(&json!({ "created_by": row.created_by }));
     match core.store.approve_rollout(row, who, &entry).await? {
@@ -140,6 +138,26 @@ pub(crate) async fn approve(
     let row = core.store.rollout(id).await?;
     let row = row.ok_or_else(Refusal::internal)?;
     Ok(describe(core, &row, true).await?)
+}
+
+/// Refuses a rollout that begins with too much of the fleet.
+fn check_radius(
+    core: &Core,
+    strategy: &Strategy,
+    selected: usize,
+    fleet: usize,
+) -> Result<(), Refusal> {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let radius = Radius {
+        max_share: core.config.max_unstaged_share,
+        free_devices: core.config.free_unstaged_devices,
+    };
+    match radius.check(strategy, count(selected), count(fleet)) {
+        Err(error) if !is_disabled(Check::SecondPerson) => {
+            Err(Refusal::not_allowed(error.to_string()))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn look(core: &Core) -> Result<(), ServerError> {

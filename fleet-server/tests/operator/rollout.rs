@@ -2,11 +2,12 @@
 //! fleet says so, and never begins with more than a share of the fleet.
 
 use drover_api::{
-    CreateRollout, ErrorCode, OperatorRole, Policy, RolloutState, Selector, Stage, Strategy,
+    CreateRollout, CreateTokens, ErrorCode, OperatorRole, Policy, RolloutState, Selector, Stage,
+    Strategy,
 };
 
 use crate::Person;
-use crate::support::{Fleet, signed_bundle};
+use crate::support::{Fleet, auto, signed_bundle};
 
 fn everyone() -> CreateRollout {
     CreateRollout {
@@ -111,6 +112,28 @@ async fn most_of_a_fleet_never_comes_first() {
     );
     assert!(message.contains("--stage 1 --stage 2"), "{message}");
     assert!(fleet.operate(|c| c.rollouts()).await.unwrap().is_empty());
+
+    // Nor by an approval that came before the devices.
+    let early = CreateRollout {
+        approval: true,
+        selector: Selector {
+            labels: [("site".into(), "new".into())].into(),
+            ..Selector::default()
+        },
+        ..everyone()
+    };
+    let early = fleet.operate(move |c| c.create_rollout(&early)).await;
+    assert_eq!(early.unwrap().counts.total, 0);
+    let arriving = CreateTokens {
+        labels: [("site".into(), "new".into())].into(),
+        ..auto(5)
+    };
+    for (n, claim) in (40..).zip(fleet.tokens(arriving).await) {
+        fleet.claim(n, &claim).await;
+    }
+    let bob = Person::new(&fleet, "bob", OperatorRole::Operator).await;
+    let error = bob.asks(|c| c.approve_rollout("r1")).await.unwrap_err();
+    assert!(error.to_string().contains("5 of the fleet's 15"), "{error}");
 
     let staged = CreateRollout {
         strategy: Strategy::Staged {

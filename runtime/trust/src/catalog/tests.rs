@@ -1,3 +1,5 @@
+//! Tests of catalogs: growth, end, form.
+
 use super::*;
 use crate::fixture::Keys;
 

@@ -187,14 +187,6 @@ impl Artifact {
         Self::of(manifest, self.payload.clone(), self.weight)
     }
 
-    /// The same manifest over other bytes, whose chunks it names and whose files it does not;
-    /// signatures are gone.
-    pub(crate) fn with_payload(&self, payload: Vec<u8>) -> Self {
-        let mut manifest = self.manifest.clone();
-        manifest.chunking.digests = digests(&payload, manifest.chunking.chunk_bytes);
-        Self::of(manifest, payload, self.weight)
-    }
-
     /// Where a file lies in the payload.
     pub(crate) fn range_of(&self, role: FileRole) -> Option<std::ops::Range<usize>> {
         let mut start = 0usize;

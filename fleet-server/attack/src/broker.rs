@@ -19,7 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::clock::{self, Look, wait};
 use crate::error::{Result, io};
 
-pub(crate) use tls::{authority_key, client_config};
+pub(crate) use tls::client_config;
 
 /// A message on its way through the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,8 @@ struct State {
     attempts: Vec<Instant>,
     log: Vec<Message>,
     rule: Option<Rule>,
+    /// Nothing but the attacker's own gets through here.
+    jammed: Option<String>,
     /// New connections are cut at once.
     deaf: bool,
     /// Pause before each byte that goes to a client, by topic of the message.
@@ -129,9 +131,16 @@ impl Broker {
         self.lock().rule = Some(Box::new(rule));
     }
 
+    /// Nothing but the attacker's own gets through on this topic.
+    pub(crate) fn jam(&self, topic: Option<String>) {
+        self.lock().jammed = topic;
+    }
+
     /// Messages pass again.
     pub(crate) fn clear_rule(&self) {
-        self.lock().rule = None;
+        let mut state = self.lock();
+        state.rule = None;
+        state.jammed = None;
     }
 
     /// Delivers a message of the attacker's own.
@@ -223,6 +232,9 @@ impl State {
             at: clock::monotonic(),
         };
         self.log.push(message.clone());
+        if self.jammed.as_ref() == Some(&message.topic) {
+            return;
+        }
         let verdict = self.rule.as_mut().map_or(Verdict::Pass, |r| r(&message));
         match verdict {
             Verdict::Pass => self.deliver(&message.topic, &message.payload),

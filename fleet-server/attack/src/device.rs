@@ -227,6 +227,13 @@ impl Device {
         Ok(Stored { bundles, state })
     }
 
+    /// Where it stands with its update, and the end of its log.
+    pub(crate) fn story(&self) -> String {
+        let status = self.status().unwrap_or_default();
+        let fleet = status.get("fleet").cloned().unwrap_or_default();
+        format!("{fleet} {}", self.log())
+    }
+
     /// The end of its log.
     pub(crate) fn log(&self) -> String {
         self.process.as_ref().map(Process::tail).unwrap_or_default()

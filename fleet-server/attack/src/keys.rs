@@ -2,7 +2,7 @@
 //!
 //! Root is 2 of 3 and release 2 of 2, so that rows can steal fewer than a threshold.
 
-use drover_trust::{Domain, Envelope, PublicKey, Role, RoleKeys, Root, SecretKey};
+use drover_trust::{Domain, Envelope, Role, RoleKeys, Root, SecretKey};
 
 use crate::clock;
 use crate::error::{Result, fail};
@@ -76,11 +76,6 @@ impl Keys {
                 role(Role::Fleet, 1, std::slice::from_ref(&self.fleet)),
             ],
         }
-    }
-
-    /// Public keys of the root role.
-    pub(crate) fn root_keys(&self) -> Vec<PublicKey> {
-        self.root.iter().map(SecretKey::public).collect()
     }
 
     /// Two root keys, the threshold.

@@ -74,17 +74,25 @@ impl Lab {
         Ok(artifact)
     }
 
+    /// The operator rolls a published bundle out to the device, and is heard.
+    pub(crate) fn roll_out(&self, artifact: &Artifact) -> Result<()> {
+        self.broker.jam(None);
+        self.server.roll_out(artifact, &self.device.id).map(drop)
+    }
+
     /// An instruction of the attacker, who has the fleet and the catalog key.
     pub(crate) fn order(&self, artifacts: &[&Artifact]) -> Result<Order> {
         self.order_with(artifacts, |_| ())
     }
 
-    /// The same, with changes; a catalog that is changed gets a version of its own.
+    /// The same, with changes; from now on the server does not get through to the device,
+    /// until it is let again. A catalog that is changed gets a version of its own.
     pub(crate) fn order_with(
         &self,
         artifacts: &[&Artifact],
         change: impl FnOnce(&mut Order),
     ) -> Result<Order> {
+        self.broker.jam(Some(self.down_topic()));
         // The status may be a moment behind what was accepted.
         let sequence = self.sequence()?.max(self.ordered.get()) + 1;
         self.ordered.set(sequence);
@@ -180,7 +188,7 @@ impl Lab {
             } else {
                 Look::NotYet(format!(
                     "{now} of them; the device says: {}",
-                    self.device.log()
+                    self.device.story()
                 ))
             })
         })
@@ -276,7 +284,7 @@ impl Lab {
             })
         })?;
         let artifact = self.publish_next()?;
-        self.server.roll_out(&artifact, &self.device.id)?;
+        self.roll_out(&artifact)?;
         self.commits(&artifact)
     }
 
@@ -319,9 +327,12 @@ impl Lab {
         self.server.stop()?;
         self.server.setup().hand_over(&next, &root)?;
         self.server.restart(|_| ())?;
+        let ids = |keys: &Keys| (keys.fleet.public().id(), keys.catalog.public().id());
+        if ids(&self.keys) != ids(&next) {
+            *self.forged.borrow_mut() = None;
+            self.ordered.set(0);
+        }
         self.keys = next;
-        *self.forged.borrow_mut() = None;
-        self.ordered.set(0);
         self.root_version = TrustedRoot::self_signed(root.clone())?.root().version;
         self.root = root;
         Ok(())

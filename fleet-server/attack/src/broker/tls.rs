@@ -22,7 +22,7 @@ fn because<T, E: std::fmt::Display>(result: std::result::Result<T, E>) -> Result
 }
 
 /// The stolen key of the authority, ready to sign.
-pub(crate) fn authority_key(server_data: &Path, fleet: &str) -> Result<Issuer<'static, KeyPair>> {
+fn authority_key(server_data: &Path, fleet: &str) -> Result<Issuer<'static, KeyPair>> {
     let path = server_data.join(AUTHORITY);
     let pem = io(|| format!("read {}", path.display()), std::fs::read(&path))?;
     let key = because(PrivatePkcs8KeyDer::from_pem_slice(&pem))?;

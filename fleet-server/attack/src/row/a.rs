@@ -266,8 +266,8 @@ fn a3(suite: &Suite) -> Result<()> {
         |lab| deliver(lab, &evil, honest.envelope.encode()?),
     )?;
     // The fleet key alone: the catalog does not list what is assigned.
-    let order = lab.order_with(&[&evil], |order| {
-        order.catalog.releases.retain(|r| r.digest != evil.digest());
+    let order = lab.order_with(&[&honest], |order| {
+        order.assignment.bundles = vec![evil.assigned()];
     })?;
     lab.withstands(
         "a bundle that no catalog lists",

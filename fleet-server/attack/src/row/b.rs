@@ -104,7 +104,7 @@ fn b1(suite: &Suite) -> Result<()> {
 /// SIGKILL at random moments of an update: what was accepted stays accepted.
 fn cut_off(lab: &mut Lab) -> Result<()> {
     let artifact = lab.publish_next()?;
-    lab.server.roll_out(&artifact, &lab.device.id)?;
+    lab.roll_out(&artifact)?;
     let mut highest = lab.sequence()?;
     for _ in 0..4 {
         let [pause] = crate::keys::random::<1>()?;
@@ -139,7 +139,7 @@ fn b2(suite: &Suite) -> Result<()> {
     let mut recipe = Recipe::honest(lab.next_counter);
     recipe.weight = first.weight;
     let again = lab.publish(recipe)?;
-    lab.server.roll_out(&again, &lab.device.id)?;
+    lab.roll_out(&again)?;
     lab.commits(&again)?;
     lab.recovers()
 }
@@ -172,7 +172,7 @@ fn damaged_and_alone(lab: &mut Lab, digest: [u8; 32]) -> Result<()> {
 fn b3(suite: &Suite) -> Result<()> {
     let mut lab = suite.lab("B3")?;
     let second = lab.publish_next()?;
-    lab.server.roll_out(&second, &lab.device.id)?;
+    lab.roll_out(&second)?;
     lab.commits(&second)?;
     // Of one epoch: falling back for its health is the device's own business.
     damaged_and_alone(&mut lab, second.digest())?;
@@ -183,7 +183,7 @@ fn b3(suite: &Suite) -> Result<()> {
     let mut recipe = Recipe::honest(lab.next_counter);
     recipe.epoch = 1;
     let fixed = lab.publish(recipe)?;
-    lab.server.roll_out(&fixed, &lab.device.id)?;
+    lab.roll_out(&fixed)?;
     lab.commits(&fixed)?;
     damaged_and_alone(&mut lab, fixed.digest())?;
     hold(Duration::from_millis(1500), || {

@@ -9,7 +9,6 @@ use drover_wire::message::{Down, FailureCode, Up};
 use drover_wire::topic;
 
 use super::Row;
-use crate::artifact::Recipe;
 use crate::attacker::{Serving, addressed_at, down_of, up_of};
 use crate::broker::Verdict;
 use crate::clock::{self, Look, hold, wait};
@@ -193,7 +192,7 @@ fn c4(suite: &Suite) -> Result<()> {
     lab.broker.drip(&topic, Duration::from_millis(100));
     let memory = lab.device.resident_bytes();
     let refusals = lab.refusals(FailureCode::Slow);
-    lab.server.roll_out(&next, &lab.device.id)?;
+    lab.roll_out(&next)?;
     lab.raised(FailureCode::Slow, refusals)?;
     lab.still_serves()?;
     let grown = lab.device.resident_bytes().saturating_sub(memory);
@@ -304,7 +303,7 @@ fn c6(suite: &Suite) -> Result<()> {
         let send = |payload| (message.topic.clone(), payload);
         Verdict::Instead(vec![send(wrong.encode()), send(message.payload.clone())])
     });
-    lab.server.roll_out(&next, &lab.device.id)?;
+    lab.roll_out(&next)?;
     lab.raised(FailureCode::Mismatch, refusals)?;
     lab.commits(&next)?;
     lab.recovers()

@@ -128,7 +128,7 @@ fn full_disk(suite: &Suite, lab: &mut Lab) -> Result<()> {
     let next = lab.publish_next()?;
     let refusals = lab.refusals(FailureCode::StorageFull);
     let before = lab.device.stored()?;
-    lab.server.roll_out(&next, &lab.device.id)?;
+    lab.roll_out(&next)?;
     let raised = lab.raised(FailureCode::StorageFull, refusals);
     // Chunks that find no room are asked for again and again; that counts as well.
     let waits = raised.or_else(|_| {

@@ -82,7 +82,7 @@ fn f1(suite: &Suite) -> Result<()> {
     let mut lab = suite.lab("F1")?;
     // An open release, to see that the search finds what is there.
     let open = lab.publish_next()?;
-    lab.server.roll_out(&open, &lab.device.id)?;
+    lab.roll_out(&open)?;
     lab.commits(&open)?;
     let parts = |artifact: &Artifact| -> Vec<Vec<u8>> {
         let roles = [
@@ -103,7 +103,7 @@ fn f1(suite: &Suite) -> Result<()> {
     }
     let mark = lab.broker.mark();
     let secret = publish_confidential(&mut lab)?;
-    lab.server.roll_out(&secret, &lab.device.id)?;
+    lab.roll_out(&secret)?;
     lab.commits(&secret)?;
     let unique = parts(&secret).pop().unwrap_or_default();
     ensure(!is_seen(&lab, &unique), || {

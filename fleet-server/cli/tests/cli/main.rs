@@ -8,6 +8,7 @@ mod ceremony;
 mod drover;
 mod help;
 mod keys;
+mod oidc;
 mod operator;
 mod server;
 mod supply;

@@ -46,9 +46,15 @@ fn serve_args(folder: &Path) -> Vec<String> {
 
 impl Server {
     pub(crate) fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// Starts with more flags.
+    pub(crate) fn start_with(folder: &Path, flags: &[&str]) -> Self {
         let log = folder.join("server.log");
         let mut child = Command::new(env!("CARGO_BIN_EXE_drover"))
             .args(serve_args(folder))
+            .args(flags)
             .arg("--json")
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&log).unwrap())
@@ -159,7 +165,10 @@ fn a_server_is_asked_and_stops_when_told() {
     assert!(shown.contains("security epoch\t0\n"), "{shown}");
     let component = "component onnxruntime\t1.32.0, pkg:pypi/onnxruntime@1.32.0\n";
     assert!(shown.contains(component), "{shown}");
-    assert!(shown.contains("training run\ttrain.py, seed 1\n"), "{shown}");
+    assert!(
+        shown.contains("training run\ttrain.py, seed 1\n"),
+        "{shown}"
+    );
 
     let affected = server.json(["affected", "--component", "torch<2.9.1"]);
     assert_eq!(affected, serde_json::json!([]));

@@ -238,3 +238,82 @@ async fn a_lost_authority_strands_nobody() {
     assert!(is_let_in(&back, &back.id).await);
     fleet.stop().await;
 }
+
+/// MQTT 5 as well, with properties that the front does not read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_may_speak_mqtt_5() {
+    use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, Packet};
+    use rumqttc::v5::{AsyncClient, ConnectionError, Event, MqttOptions};
+    let fleet = Fleet::start().await;
+    let (device, other) = (fleet.enrol(30).await, fleet.enrol(31).await);
+    let options = |client_id: &str| {
+        let access = &device.access;
+        let mut options = MqttOptions::new(client_id, &access.broker_host, access.broker_port);
+        let tls = rumqttc::TlsConfiguration::Rustls(device.tls());
+        options
+            .set_transport(rumqttc::Transport::tls_with_config(tls))
+            .set_receive_maximum(Some(7))
+            .set_session_expiry_interval(Some(60))
+            .set_user_properties(vec![("a".into(), "b".into())]);
+        options
+    };
+    let (client, mut events) = AsyncClient::new(options(&device.id), 4);
+    let first = tokio::time::timeout(PATIENCE, events.poll()).await.unwrap();
+    assert!(
+        matches!(first, Ok(Event::Incoming(Packet::ConnAck(_)))),
+        "{first:?}"
+    );
+    let down = drover_wire::topic::down(&device.id);
+    let qos = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;
+    client.subscribe(down, qos).await.unwrap();
+    let granted = async {
+        loop {
+            if let Event::Incoming(Packet::SubAck(ack)) = events.poll().await.unwrap() {
+                return ack;
+            }
+        }
+    };
+    let granted = tokio::time::timeout(PATIENCE, granted).await.unwrap();
+    assert_eq!(
+        format!("{:?}", granted.return_codes),
+        "[Success(AtLeastOnce)]"
+    );
+
+    let (_, mut events) = AsyncClient::new(options(&other.id), 4);
+    let refused = tokio::time::timeout(PATIENCE, events.poll()).await.unwrap();
+    assert!(
+        matches!(
+            refused,
+            Err(ConnectionError::ConnectionRefused(
+                ConnectReturnCode::NotAuthorized
+            ))
+        ),
+        "{refused:?}"
+    );
+}
+
+/// Whoever connects to the REST interface and says nothing delays nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_does_not_stop_the_rest_interface() {
+    let fleet = Fleet::start_with(|config| config.http_connections = 21).await;
+    let addr = fleet.server.as_ref().unwrap().http_addr();
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(addr).await.unwrap());
+    }
+    let health = fleet.operate(|c| c.health()).await;
+    assert!(health.unwrap().ok);
+    // Over the cap a connection is closed at once; silent ones make room when they are ended.
+    for _ in 0..2 {
+        silent.push(TcpStream::connect(addr).await.unwrap());
+    }
+    let mut last = silent.pop().unwrap();
+    let ended = last.read(&mut [0]).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    for mut stranger in silent {
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stranger.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "a silent stranger is kept");
+    }
+    assert!(fleet.operate(|c| c.health()).await.unwrap().ok);
+}

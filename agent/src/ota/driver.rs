@@ -5,33 +5,32 @@
 //! and recording go on in their own threads. A power cut anywhere is a restart at
 //! [`drover_agent_core::Event::Resumed`].
 
+mod effect;
+mod outbox;
+mod trust;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use drover_agent_core::{
-    Config, Ctx, Durable, Effect, Event, Key, Machine, Outbox, OutboxConfig, OutboxEffect,
-    OutboxEvent, Stored, VerifiedDown,
+    Config, Ctx, Durable, Effect, Event, Machine, Outbox, OutboxConfig, OutboxEvent, Stored,
+    VerifiedDown,
 };
-use drover_agent_store::RecordKey;
-use drover_bundle::VerifiedManifest;
-use drover_trust::mutation::{Check, is_disabled};
 use drover_wire::chunk::Chunk;
-use drover_wire::limits::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS};
-use drover_wire::message::{self, Ack, Body, Down, RootChain, Up};
+use drover_wire::message::{self, Body, Down};
 use tokio::sync::mpsc::Sender;
 
 use super::jobs::{self, Job};
-use super::library::{Library, Unstaged};
+use super::library::Library;
 use super::{
     Input, LoadFailure, ModelHost, OtaError, Outgoing, Recorder, SharedJournal, Snapshot, Unloaded,
     transfer,
 };
 use crate::clock::Monotonic;
-use crate::exchange::{ContentKeys, Opened};
-use crate::identity::{Enrolment, Membership};
-use crate::renew::Renewed;
+use crate::exchange::ContentKeys;
+use crate::identity::Membership;
 use crate::trust::Trust;
 
 /// State cell of the machine.
@@ -97,7 +96,7 @@ pub(super) fn start(parts: Parts, host: Arc<dyn ModelHost>) -> Result<Started, O
     let driver = Driver {
         clock,
         machine,
-        outbox: Outbox::new(parts.outbox.clone()),
+        outbox: Outbox::new(parts.outbox),
         library,
         content: ContentKeys::new(parts.member.key()),
         undecryptable: 0,
@@ -341,81 +340,6 @@ impl Driver {
         }
     }
 
-    fn chunk(&mut self, digest: message::Digest, chunk: &Chunk<'_>) -> Result<(), Stop> {
-        let index = chunk.index;
-        match self.content.open(&digest, index, chunk.bytes) {
-            Opened::Content(bytes) => self.on(Event::Chunk {
-                digest,
-                index,
-                bytes,
-            }),
-            Opened::KeyMissing => self.on(Event::KeyMissing { digest }),
-            Opened::Damaged => {
-                self.undecryptable += 1;
-                // The first, then ever more rarely.
-                if self.undecryptable.is_power_of_two() {
-                    tracing::warn!(
-                        index,
-                        "{} chunks could not be decrypted so far",
-                        self.undecryptable
-                    );
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// The roots that came with a certificate; one after the other, since all at once may be
-    /// more than a message holds.
-    fn granted(&mut self, renewed: Renewed) -> Result<(), Stop> {
-        for root in renewed.roots {
-            let chain = RootChain { roots: vec![root] };
-            match chain.encode() {
-                Ok(bytes) => self.on(Event::Roots { bytes })?,
-                Err(error) => tracing::warn!(error = crate::chain(&error), "a root is too large"),
-            }
-        }
-        Ok(())
-    }
-
-    /// The device belongs to another fleet from now on. What is committed runs on; all else
-    /// was the old fleet's, and so are the records.
-    fn joined(&mut self, enrolment: Enrolment) -> Result<(), Stop> {
-        let root = match enrolment.root() {
-            Ok(root) => root,
-            Err(error) => {
-                tracing::error!(
-                    error = crate::chain(&error),
-                    "the new fleet's root is damaged"
-                );
-                return Ok(());
-            }
-        };
-        // A power cut after this is found at the next start, by the root's fleet.
-        if let Err(error) = self.member.join(enrolment) {
-            tracing::error!(
-                error = crate::chain(&error),
-                "the device stays in its fleet"
-            );
-            return Ok(());
-        }
-        tracing::info!(fleet = root.root().fleet, "moved to another fleet");
-        self.job(Job::DropCandidate);
-        if let Err(error) = transfer::forget_records(&self.library.journal) {
-            tracing::warn!(error = crate::chain(&error), "cannot remove records");
-        }
-        self.config.root = root.clone();
-        self.library.first_root = root;
-        let durable = self.machine.durable().clone();
-        self.machine = Machine::new(self.config.clone(), durable, self.clock.now_ms());
-        self.outbox = Outbox::new(self.outbox_config.clone());
-        self.content = ContentKeys::new(self.member.key());
-        self.connected = false;
-        self.library.trust.set_root(self.machine.root().clone());
-        let stored = self.stored();
-        self.on(Event::Resumed(stored))
-    }
-
     /// One event, and those that its effects answer with.
     fn on(&mut self, event: Event) -> Result<(), Stop> {
         let mut events = VecDeque::from([event]);
@@ -462,155 +386,6 @@ impl Driver {
         Ok(())
     }
 
-    fn perform(&mut self, effect: Effect) -> Option<Event> {
-        match effect {
-            Effect::Publish(message) => self.out(Outgoing::Publish(message)),
-            Effect::Subscribe { digest } => self.out(Outgoing::Subscribe(digest)),
-            Effect::Unsubscribe { digest } => self.out(Outgoing::Unsubscribe(digest)),
-            Effect::StoreManifest { digest, envelope } => {
-                if let Ok(verified) = VerifiedManifest::committed(&envelope, &digest) {
-                    let manifest = verified.manifest();
-                    let chunk = manifest.chunking.chunk_bytes;
-                    self.content.expect(digest, chunk, manifest.total_bytes());
-                }
-                // Staging stores it once more; until then a restart asks for it again.
-                warn(
-                    self.library.store_manifest(&digest, &envelope),
-                    "store a manifest",
-                );
-            }
-            Effect::StoreChunk {
-                digest,
-                index,
-                bytes,
-            } => {
-                let journal = &self.library.journal;
-                let stored = journal.with(|j| j.put_chunk(&digest, index, &bytes));
-                if warn(stored, "store a chunk") {
-                    return Some(Event::ChunkStored { digest, index });
-                }
-            }
-            Effect::Stage { manifest, envelope } => {
-                return Some(self.stage(&manifest, &envelope));
-            }
-            Effect::DropChunks { digest } => {
-                let dropped = self.library.journal.with(|j| j.drop_chunks(&digest));
-                warn(dropped, "remove chunks");
-            }
-            Effect::LoadCandidate { digest } => self.job(Job::LoadCandidate(digest)),
-            Effect::StartTrial { digest } => self.job(Job::StartTrial(digest)),
-            Effect::Activate { digest } => self.job(Job::Activate(digest)),
-            Effect::LoadCommitted { digest } => self.job(Job::LoadCommitted(digest)),
-            Effect::Deactivate => self.job(Job::Deactivate),
-            Effect::DropCandidate => self.job(Job::DropCandidate),
-            Effect::RemoveBundle { digest } => {
-                // What is left is removed at the next start.
-                let removed = self.library.journal.with(|j| j.remove_bundle(&digest));
-                warn(removed, "remove a bundle");
-            }
-            Effect::RootChanged(root) => {
-                tracing::info!(version = root.root().version, "follows a new root");
-                self.library.trust.set_root(root);
-            }
-            Effect::ContentKey {
-                digest,
-                encapsulated,
-                wrapped,
-            } => {
-                if !self.content.take(digest, &encapsulated, &wrapped) {
-                    tracing::warn!("a content key is not for this device, or damaged");
-                }
-            }
-            Effect::Transfer(voucher) => self.transfer(*voucher),
-            Effect::Record(event) => self.note(event),
-        }
-        None
-    }
-
-    /// Asks the new fleet; the answer is an input.
-    fn transfer(&mut self, voucher: drover_trust::Voucher) {
-        if std::mem::replace(&mut self.moving, true) {
-            return;
-        }
-        let member = Arc::clone(&self.member);
-        let sender = self.sender.clone();
-        let asked = std::thread::Builder::new()
-            .name("transfer".into())
-            .spawn(move || {
-                let joined = transfer::join(&voucher, member.key());
-                // The driver is gone when the agent stops.
-                let _ = sender.send(Input::Joined(joined.map(Box::new)));
-            });
-        if let Err(error) = asked {
-            tracing::error!(%error, "cannot ask the new fleet");
-            self.moving = false;
-        }
-    }
-
-    fn stage(&self, manifest: &VerifiedManifest, envelope: &[u8]) -> Event {
-        let digest = *manifest.digest();
-        match self.library.stage(manifest, envelope) {
-            Ok(()) => Event::Staged { digest },
-            Err(Unstaged::Incomplete) => Event::Incomplete {
-                digest,
-                chunks: self.library.chunks(&digest),
-            },
-            Err(Unstaged::Failed(code, detail)) => Event::StageFailed {
-                digest,
-                code,
-                detail,
-            },
-        }
-    }
-
-    /// One event for the outbox, and the pages that it asks for.
-    fn send(&mut self, event: OutboxEvent) {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            for effect in self.outbox.on(self.clock.now_ms(), random(), event) {
-                match effect {
-                    OutboxEffect::Read { after } => events.push_back(self.page(after)),
-                    OutboxEffect::Publish(message) => {
-                        events.extend(taken_for_granted(&message));
-                        self.out(Outgoing::Publish(message));
-                    }
-                    OutboxEffect::Remove { boot, first, last } => {
-                        let journal = &self.library.journal;
-                        let removed = journal.with(|j| j.remove_range(boot, first..=last));
-                        // It is sent and acknowledged once more.
-                        warn(removed, "remove records");
-                    }
-                }
-            }
-        }
-    }
-
-    fn page(&self, after: Option<Key>) -> OutboxEvent {
-        let from = after.map(|key| RecordKey {
-            boot: key.boot,
-            seq: key.sequence,
-        });
-        // Nothing is sent that a power cut could still take back.
-        let page = self.recorder.flush().and_then(|()| {
-            let bytes = MAX_BATCH_BYTES as u64;
-            self.library
-                .journal
-                .with(|j| j.oldest(MAX_BATCH_RECORDS, bytes, from))
-        });
-        let records = page.unwrap_or_else(|error| {
-            tracing::warn!(error = crate::chain(&error), "cannot read records");
-            Vec::new()
-        });
-        let key = |key: RecordKey| Key {
-            boot: key.boot,
-            sequence: key.seq,
-        };
-        OutboxEvent::Page {
-            after,
-            records: records.into_iter().map(|(k, r)| (key(k), r)).collect(),
-        }
-    }
-
     fn note(&self, event: message::Event) {
         tracing::info!(?event, "noted");
         if let Err(error) = self.recorder.record(Body::Event(event)) {
@@ -652,18 +427,6 @@ impl Driver {
         let now_s = self.machine.trusted_now_s(self.clock.now_ms());
         self.library.trust.set_time(now_s);
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = shown;
-    }
-}
-
-/// Takes sending for delivery: what a device must not do, and does not but in a test build
-/// that switches the check off.
-fn taken_for_granted(message: &Up) -> Option<OutboxEvent> {
-    match message {
-        Up::Batch(batch) if is_disabled(Check::LostReports) => {
-            let sequences = batch.records.iter().map(|r| r.sequence);
-            Some(OutboxEvent::Ack(Ack::of(batch.boot, sequences)))
-        }
-        _ => None,
     }
 }
 

@@ -1,13 +1,19 @@
 //! New roots, confidential bundles and a move to another fleet, as the driver carries them out.
 
-use drover_trust::fixture::signed_root;
-use drover_trust::{Root, Voucher};
-use drover_wire::enrol::{EnrolReply, EnrolRequest};
-use drover_wire::message::RootChain;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drover_trust::fixture::{Keys, key, signed_root};
+use drover_trust::{Domain, Envelope, Root, TrustedRoot, Voucher};
+use drover_wire::chunk::Chunk;
+use drover_wire::enrol::{Access, EnrolReply, EnrolRequest};
+use drover_wire::message::{Down, Phase, RootChain, Up};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-use super::*;
+use super::super::{Input, Outgoing};
+use super::world::{NOW, PATIENCE, World, bundle, device, keys, member, open};
+use crate::exchange::tests::seal;
 
 /// Root 2, in which another release key follows the first.
 fn successor() -> Vec<u8> {

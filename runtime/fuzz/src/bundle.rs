@@ -32,12 +32,11 @@ pub const PARSERS: &[Parser] = &[
         name: "bundle Manifest",
         bound: POSTCARD,
         limit: drover_bundle::manifest::MAX_BYTES,
-        read: |parser, bytes| {
-            let decode = |bytes: &[u8]| Manifest::decode(bytes).ok();
-            let manifest = parser.round_trip(bytes, decode, |m| m.encode().ok());
-            manifest.inspect(rules_hold).is_some()
+        read: read_manifest,
+        seeds: || {
+            let newest = sample_manifest().encode().expect("it is acceptable");
+            vec![newest, format_1_manifest()]
         },
-        seeds: || vec![sample_manifest().encode().expect("it is acceptable")],
     },
     Parser {
         name: "bundle GoldenVectors",
@@ -135,6 +134,35 @@ fn sample_container() -> Vec<u8> {
         payload: payload.clone(),
     };
     container.encode().expect("it is small")
+}
+
+/// The sample in format 1, which ended before the lineage and is read for ever.
+fn format_1_manifest() -> Vec<u8> {
+    let newest = sample_manifest().encode().expect("it is acceptable");
+    let cut = (1..newest.len()).rev().find_map(|len| {
+        let older = [&[1], &newest[1..len]].concat();
+        Manifest::decode(&older).is_ok().then_some(older)
+    });
+    cut.expect("format 2 begins as format 1 does")
+}
+
+fn read_manifest(parser: &Parser, bytes: &[u8]) -> bool {
+    let decode = |bytes: &[u8]| Manifest::decode(bytes).ok();
+    let manifest = if bytes.first() == Some(&1) {
+        let manifest = bounded(parser, bytes.len(), || decode(bytes));
+        // It is written in the newest format, which may be too long for the longest of these.
+        let written = manifest.as_ref().and_then(|m| m.encode().ok());
+        if let Some(written) = written {
+            assert_eq!(
+                decode(&written).and_then(|m| m.encode().ok()),
+                Some(written)
+            );
+        }
+        manifest
+    } else {
+        parser.round_trip(bytes, decode, |m| m.encode().ok())
+    };
+    manifest.inspect(rules_hold).is_some()
 }
 
 fn read_container(parser: &Parser, bytes: &[u8]) -> bool {

@@ -64,10 +64,11 @@ impl Draw<'_, '_> {
         let kind: u8 = self.bytes.arbitrary()?;
         let edge = 1u64 << (self.bytes.arbitrary::<u8>()? % 64);
         Ok(match kind % 8 {
-            0 => u64::MAX,
+            // First, so that it is zero when the bytes are used up.
+            0 => u64::from(kind / 8),
             1 => edge,
             2 => edge - 1,
-            3 => u64::from(kind / 8),
+            3 => u64::MAX,
             _ => self.bytes.arbitrary()?,
         })
     }

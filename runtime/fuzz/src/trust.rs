@@ -128,7 +128,10 @@ pub const PARSERS: &[Parser] = &[
                 return false;
             };
             let read = bounded(parser, bytes.len(), || keyfile::parse(text).ok());
+            // What is shown of a file must not need its secret, nor fail where that reads.
+            let outside = keyfile::outside(text).ok();
             if let Some((role, key)) = &read {
+                assert_eq!(outside, Some((*role, key.public(), false)));
                 let (again, same) =
                     keyfile::parse(&keyfile::format(*role, key)).expect("it was just written");
                 assert_eq!((*role, key.seed()), (again, same.seed()));

@@ -12,3 +12,4 @@ mod oidc;
 mod operator;
 mod server;
 mod supply;
+mod trust;

@@ -1,5 +1,5 @@
 //! Clocks that are wrong, and years that pass: boards in 1970 and 2099 enrol, run and update,
-//! and a fleet that was out of reach for 400 days is updated in one session.
+//! and a fleet that was out of reach for 400 days and five roots is updated in one session.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -31,6 +31,23 @@ fn committed(fleet: &Fleet, agents: &mut [Agent], version: &str) {
     }
 }
 
+/// Makes the roots 2 to `newest`, each signed by its holder, and publishes them.
+fn rotate(fleet: &Fleet, newest: u64) {
+    let mut from = fleet.path("keys/root.drover-root");
+    for version in 2..=newest {
+        let next = fleet.path(&format!("root-{version}.drover-root"));
+        let key = fleet.path("keys/root-1.key");
+        fleet
+            .drover(["keys", "rotate", "--from", &from, "--out", &next])
+            .unwrap();
+        fleet
+            .drover(["keys", "sign", &next, "--key", &key])
+            .unwrap();
+        fleet.drover(["root", "publish", &next]).unwrap();
+        from = next;
+    }
+}
+
 #[test]
 fn no_clock_and_no_absence_strands_a_device() {
     let folder = tempfile::tempdir().unwrap();
@@ -50,20 +67,27 @@ fn no_clock_and_no_absence_strands_a_device() {
     }
     committed(&fleet, &mut agents, "1.0.0");
 
-    // The certificates of all devices end while nobody hears of them.
-    fleet.stop_server().unwrap();
+    // Roots follow each other, and the certificates of all devices end, while nobody hears of
+    // them.
+    fleet.stop_broker().unwrap();
     for agent in &mut agents {
         agent
             .wait_for("the loss", MINUTE, |s| (!is_connected(s)).then_some(()))
             .unwrap();
     }
+    rotate(&fleet, 6);
+    fleet.stop_server().unwrap();
     fleet.set_server_clock(400 * DAY);
     fleet.start_server().unwrap();
     committed(&fleet, &mut agents, "1.1.0");
     for (name, _) in boards {
         let log = std::fs::read_to_string(fleet.path(&format!("logs/{name}.log"))).unwrap();
         assert!(log.contains("granted a certificate"), "{name}: {log}");
+        assert!(log.contains("follows a new root"), "{name}: {log}");
     }
+    let roots = fleet.drover(["root", "list"]).unwrap();
+    let newest = roots.iter().find(|root| root["version"] == 6).unwrap();
+    assert_eq!(newest["devices"], agents.len(), "{roots:?}");
 
     // And none of it is lost by a restart.
     for agent in &mut agents {

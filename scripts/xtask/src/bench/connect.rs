@@ -2,7 +2,8 @@
 //! CONNECT and CONNACK, against a server that runs and with devices that it enrolled.
 //!
 //! Each of a few devices connects again as soon as it was let in, so there are never more
-//! connections under way than devices: the server sets the pace.
+//! connections under way than devices: the server sets the pace. Server and clients share this
+//! machine, and are the programs beside this one, as `scripts/bench` builds them for development.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -108,6 +109,20 @@ impl Agent {
             "{} ended with {status}: {tail}",
             self.name
         );
+        Ok(())
+    }
+
+    /// Moves it to another fleet by a voucher, while it does not run.
+    ///
+    /// # Errors
+    /// When it refuses, with its reason.
+    pub fn transfer(&self, voucher: &str) -> anyhow::Result<()> {
+        let output = Command::new(&self.program)
+            .args(["transfer", voucher, "--data"])
+            .arg(&self.data)
+            .output()?;
+        let message = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}: {}", self.name, message.trim());
         Ok(())
     }
 

@@ -73,7 +73,15 @@ impl Fleet {
     /// # Errors
     /// When a program is missing or does not come up.
     pub fn start(folder: &Path, broker: Broker) -> anyhow::Result<Self> {
-        Self::start_as(folder, broker, false)
+        Self::start_as(folder, "demo", broker, false)
+    }
+
+    /// A fleet of another name, for tests that need two.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn start_named(folder: &Path, name: &str) -> anyhow::Result<Self> {
+        Self::start_as(folder, name, Broker::Embedded, false)
     }
 
     /// The same, with a REST interface that no clock keeps an operator from.
@@ -81,10 +89,15 @@ impl Fleet {
     /// # Errors
     /// As for [`Self::start`].
     pub fn start_plain(folder: &Path, broker: Broker) -> anyhow::Result<Self> {
-        Self::start_as(folder, broker, true)
+        Self::start_as(folder, "demo", broker, true)
     }
 
-    fn start_as(folder: &Path, broker: Broker, plain_http: bool) -> anyhow::Result<Self> {
+    fn start_as(
+        folder: &Path,
+        name: &str,
+        broker: Broker,
+        plain_http: bool,
+    ) -> anyhow::Result<Self> {
         let mut fleet = Self {
             folder: folder.to_owned(),
             programs: programs()?,
@@ -102,7 +115,7 @@ impl Fleet {
             "keys",
             "init",
             "--fleet",
-            "demo",
+            name,
             "--out",
             &fleet.path("keys"),
             // The folder itself is thrown away afterwards.

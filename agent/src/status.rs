@@ -50,6 +50,18 @@ pub struct FleetStatus {
     pub outbox_records: u64,
     /// Messages from the network that were refused.
     pub refused: u64,
+    /// Chunks of confidential bundles that could not be decrypted.
+    #[serde(default)]
+    pub undecryptable: u64,
+    /// Version of the newest root that was verified.
+    #[serde(default)]
+    pub root: u64,
+    /// Trusted time, in seconds since 1970; at or behind the true time.
+    #[serde(default)]
+    pub trusted_unix_s: u64,
+    /// End of the device's certificate, in seconds since 1970; 0 while it has none.
+    #[serde(default)]
+    pub certificate_expires_unix_s: u64,
 }
 
 /// A source and what came of it.
@@ -130,6 +142,14 @@ impl Health {
     }
 }
 
+/// RFC 3339 in UTC; a time beyond year 9999 as what it is.
+fn date(unix_s: u64) -> String {
+    let time = i64::try_from(unix_s)
+        .ok()
+        .and_then(|s| jiff::Timestamp::from_second(s).ok());
+    time.map_or_else(|| format!("@{unix_s}"), |t| t.to_string())
+}
+
 impl Status {
     /// The state as lines for people.
     pub fn to_table(&self) -> String {
@@ -151,6 +171,16 @@ impl Status {
                 },
                 fleet.update,
                 fleet.outbox_records
+            ));
+            let certificate = match fleet.certificate_expires_unix_s {
+                0 => "no certificate, it waits for approval".to_owned(),
+                end => format!("certificate until {}", date(end)),
+            };
+            lines.push(format!(
+                "trust      root {}; {certificate}; it is {} or later; {} messages refused",
+                fleet.root,
+                date(fleet.trusted_unix_s),
+                fleet.refused
             ));
         }
         let source = &self.source;

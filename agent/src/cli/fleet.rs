@@ -177,6 +177,7 @@ fn status(
     Box::new(move || {
         let stage = shared.lock().snapshot();
         let fleet = driver.snapshot();
+        let (trust, enrolled) = (driver.trust(), member.current());
         Status {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -184,13 +185,17 @@ fn status(
             mode: "fleet".to_owned(),
             device: Some(device.clone()),
             fleet: Some(FleetStatus {
-                name: member.current().fleet.clone(),
+                name: enrolled.fleet.clone(),
                 connected: fleet.connected,
                 boot,
                 assignment: fleet.state.assignment,
                 update: update(&fleet.state),
                 outbox_records: fleet.outbox_records,
                 refused: fleet.counters.refused,
+                undecryptable: fleet.undecryptable,
+                root: trust.root().root().version,
+                trusted_unix_s: trust.now_s(),
+                certificate_expires_unix_s: enrolled.access.expires_unix_s,
             }),
             source: stage.source,
             active: stage.active,

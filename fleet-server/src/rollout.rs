@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drover_api::{CreateRollout, DeviceStatus, Release, Rollout, RolloutState, Severity};
-use drover_rollout::{Action, Member, Radius, Strategy, View, plan};
+use drover_rollout::{Action, Member, Radius, View, plan};
 use drover_trust::mutation::{Check, is_disabled};
 use drover_trust::{AssignedBundle, DeviceId};
 use serde_json::json;
@@ -67,15 +67,16 @@ pub(crate) async fn create(
         .iter()
         .filter(|d| translate::selects(&request.selector, d))
         .collect();
-    check_radius(core, &strategy, selected.len(), devices.len())?;
     let stages = strategy.assign(u32::try_from(selected.len()).unwrap_or(u32::MAX));
+    let members: Vec<(String, u32)> = selected.iter().map(|d| d.id.clone()).zip(stages).collect();
+    check_radius(core, &release.digest, &members, devices.len()).await?;
     let new = NewRollout {
         digest: release.digest,
         name: release.summary.name.clone(),
         selector: request.selector,
         strategy: request.strategy,
         policy: request.policy,
-        members: selected.iter().map(|d| d.id.clone()).zip(stages).collect(),
+        members,
         created_by: actor.who.account.clone(),
         waits: request.approval || core.config.require_approval,
     };
@@ -114,9 +115,13 @@ pub(crate) async fn approve(
     // The fleet may have grown since it was created, and whoever came joins it.
     let devices = core.store.approved_devices().await?;
     let selected = devices.iter();
-    let selected = selected.filter(|d| translate::selects(&row.selector, d));
+    let selected: Vec<&DeviceRow> = selected
+        .filter(|d| translate::selects(&row.selector, d))
+        .collect();
     let strategy = translate::strategy(&row.strategy);
-    check_radius(core, &strategy, selected.count(), devices.len())?;
+    let stages = strategy.assign(u32::try_from(selected.len()).unwrap_or(u32::MAX));
+    let members: Vec<(String, u32)> = selected.iter().map(|d| d.id.clone()).zip(stages).collect();
+    check_radius(core, &row.digest, &members, devices.len()).await?;
     let entry = actor.entry("rollout.approve", format!("r{id}"));
     let entry = entry.with(&json!({ "created_by": row.created_by }));
     match core.store.approve_rollout(row, who, &entry).await? {
@@ -140,19 +145,27 @@ pub(crate) async fn approve(
     Ok(describe(core, &row, true).await?)
 }
 
-/// Refuses a rollout that begins with too much of the fleet.
-fn check_radius(
+/// Refuses a rollout that begins with too much of the fleet. What other rollouts of the
+/// release have begun with and not yet shown to work counts as well: many small rollouts are
+/// one large one.
+async fn check_radius(
     core: &Core,
-    strategy: &Strategy,
-    selected: usize,
+    digest: &[u8; 32],
+    members: &[(String, u32)],
     fleet: usize,
 ) -> Result<(), Refusal> {
+    let first = members.iter().filter(|(_, stage)| *stage == 1);
+    let mut reached: HashSet<&str> = first.map(|(device, _)| device.as_str()).collect();
+    let begun = core.store.unproven_devices(digest).await?;
+    if !reached.is_empty() {
+        reached.extend(begun.iter().map(String::as_str));
+    }
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let radius = Radius {
         max_share: core.config.max_unstaged_share,
         free_devices: core.config.free_unstaged_devices,
     };
-    match radius.check(strategy, count(selected), count(fleet)) {
+    match radius.check(count(reached.len()), count(fleet)) {
         Err(error) if !is_disabled(Check::SecondPerson) => {
             Err(Refusal::not_allowed(error.to_string()))
         }

@@ -4,6 +4,7 @@
 //! a method has returned from survives a power cut; a transaction that a cut interrupts leaves
 //! nothing. All writes go through one connection and never wait for each other's locks.
 
+mod approval;
 mod audit;
 mod certificate;
 mod device;
@@ -24,6 +25,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 use crate::ServerError;
 
+pub(crate) use approval::Approved;
 pub(crate) use audit::NewEntry;
 pub(crate) use certificate::{Admission, CertificateRow, Kind};
 pub(crate) use device::{Claim, ClaimOutcome, DeviceRow, NewDevice, StoredState};
@@ -31,7 +33,7 @@ pub(crate) use event::NewEvent;
 pub(crate) use operator::{AccountChange, NewToken};
 pub(crate) use record::Upload;
 pub(crate) use release::{Published, ReleaseRow};
-pub(crate) use rollout::{Approved, Assigned, MemberRow, NewRollout, RolloutRow, Signed};
+pub(crate) use rollout::{Assigned, MemberRow, NewRollout, RolloutRow, Signed};
 pub(crate) use trust::{CatalogRow, Counted, Numbers};
 
 type Result<T> = std::result::Result<T, ServerError>;

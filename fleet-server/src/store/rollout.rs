@@ -46,20 +46,6 @@ pub(crate) struct RolloutRow {
     pub(crate) approved_by: Option<String>,
 }
 
-/// What became of an approval.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Approved {
-    /// The rollout begins.
-    Begins,
-    /// It does not wait for one.
-    NotWaiting,
-    /// A rollout of the same model that was created later has begun.
-    Overtaken {
-        /// Which one.
-        by: i64,
-    },
-}
-
 /// One device of a rollout.
 #[derive(Clone, Debug)]
 pub(crate) struct MemberRow {
@@ -123,62 +109,6 @@ impl Store {
         append(&mut transaction, &entry.about(format!("r{id}"))).await?;
         transaction.commit().await?;
         Ok(id)
-    }
-
-    /// Lets a rollout begin that waits for approval.
-    pub(crate) async fn approve_rollout(
-        &self,
-        rollout: &RolloutRow,
-        who: &str,
-        entry: &NewEntry,
-    ) -> Result<Approved> {
-        let now = clock::unix_ms();
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        // Devices belong to the newest rollout of a model; an older one must not take them back.
-        let newer: Option<i64> = sqlx::query_scalar(
-            "SELECT max(id) FROM rollout WHERE name = ? AND id > ? AND state <> ?",
-        )
-        .bind(&rollout.name)
-        .bind(rollout.id)
-        .bind(to_json(&RolloutState::Waiting)?)
-        .fetch_one(&mut *transaction)
-        .await?;
-        if let Some(by) = newer {
-            return Ok(Approved::Overtaken { by });
-        }
-        let done = sqlx::query(
-            "UPDATE rollout SET state = ?, approved_by = ?, sent_before =
-             (SELECT sent_bytes FROM release WHERE release.digest = rollout.digest)
-             WHERE id = ? AND state = ?",
-        )
-        .bind(to_json(&RolloutState::Active)?)
-        .bind(who)
-        .bind(rollout.id)
-        .bind(to_json(&RolloutState::Waiting)?)
-        .execute(&mut *transaction)
-        .await?;
-        if done.rows_affected() == 0 {
-            return Ok(Approved::NotWaiting);
-        }
-        let devices: Vec<String> =
-            sqlx::query_scalar("SELECT device FROM member WHERE rollout = ?")
-                .bind(rollout.id)
-                .fetch_all(&mut *transaction)
-                .await?;
-        for device in devices {
-            supersede(
-                &mut transaction,
-                rollout.id,
-                &device,
-                &rollout.name,
-                true,
-                now,
-            )
-            .await?;
-        }
-        append(&mut transaction, entry).await?;
-        transaction.commit().await?;
-        Ok(Approved::Begins)
     }
 
     /// One rollout.
@@ -428,7 +358,7 @@ async fn admit(
 
 /// Takes a device out of older rollouts of the model, where it has not finished; only where it
 /// still waits, if so asked.
-async fn supersede(
+pub(super) async fn supersede(
     connection: &mut SqliteConnection,
     rollout: i64,
     device: &str,

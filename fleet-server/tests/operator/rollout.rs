@@ -113,6 +113,29 @@ async fn most_of_a_fleet_never_comes_first() {
     assert!(message.contains("--stage 1 --stage 2"), "{message}");
     assert!(fleet.operate(|c| c.rollouts()).await.unwrap().is_empty());
 
+    // Nor in slices.
+    let slice = |devices: [&str; 2]| CreateRollout {
+        selector: Selector {
+            devices: devices.map(Into::into).into(),
+            ..Selector::default()
+        },
+        ..everyone()
+    };
+    let first = slice(["device-30", "device-31"]);
+    fleet
+        .operate(move |c| c.create_rollout(&first))
+        .await
+        .unwrap();
+    let again = slice(["device-30", "device-31"]);
+    fleet
+        .operate(move |c| c.create_rollout(&again))
+        .await
+        .unwrap();
+    let second = slice(["device-32", "device-33"]);
+    let error = fleet.operate(move |c| c.create_rollout(&second)).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("reaches 4 of the fleet's 10"), "{error}");
+
     // Nor by an approval that came before the devices.
     let early = CreateRollout {
         approval: true,
@@ -132,8 +155,8 @@ async fn most_of_a_fleet_never_comes_first() {
         fleet.claim(n, &claim).await;
     }
     let bob = Person::new(&fleet, "bob", OperatorRole::Operator).await;
-    let error = bob.asks(|c| c.approve_rollout("r1")).await.unwrap_err();
-    assert!(error.to_string().contains("5 of the fleet's 15"), "{error}");
+    let error = bob.asks(|c| c.approve_rollout("r3")).await.unwrap_err();
+    assert!(error.to_string().contains("7 of the fleet's 15"), "{error}");
 
     let staged = CreateRollout {
         strategy: Strategy::Staged {

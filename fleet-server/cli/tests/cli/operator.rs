@@ -96,6 +96,22 @@ fn a_person_logs_in_and_later_commands_know_them() {
             .contains("\tci\talice\tviewer\tapi\tgood\t")
     );
 
+    // A certificate is another way in, until it is taken back.
+    let keys = at("alice");
+    let issue = ["certificate", "issue", "alice", "-o", &keys];
+    assert!(server.ask(issue).ok().contains("operator.key"));
+    let message = server.ask(issue).refused();
+    assert!(message.contains("exists already"), "{message}");
+    let by_certificate = || {
+        let url = ["--server", &server.url, "--ca", &ca];
+        let whoami = ["whoami", "--certificate", &keys];
+        drover(whoami.into_iter().chain(url))
+    };
+    assert!(by_certificate().ok().contains("account\talice"));
+    let said = server.ask(["certificate", "revoke", "alice"]).ok();
+    assert!(said.contains("1 certificates of alice"), "{said}");
+    by_certificate().refused();
+
     alice.ask(["logout"]).ok();
     let message = alice.ask(["device", "list"]).refused();
     assert!(message.contains("drover login"), "{message}");

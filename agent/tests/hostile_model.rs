@@ -59,22 +59,26 @@ fn golden(factor: f32) -> GoldenVectors {
     }
 }
 
-/// A tensor of whole numbers.
-fn integers(name: &str, values: &[u64]) -> Message {
-    let tensor = Message::default().int(1, values.len() as u64).int(2, 7);
-    let tensor = values.iter().fold(tensor, |t, v| t.int(7, *v));
-    tensor.bytes(8, name)
+/// A number.
+fn scalar(name: &str, number: f32) -> Message {
+    let tensor = Message::default().int(2, FLOAT);
+    tensor.bytes(8, name).bytes(9, number.to_le_bytes())
 }
 
 /// A constant of `elements` floats, made while the graph is analysed.
-fn vast(elements: u64) -> Vec<u8> {
+fn vast(elements: f32) -> Vec<u8> {
     let nodes = [
-        node("ConstantOfShape", &["shape"], "vast"),
+        node("Range", &["zero", "end", "one"], "vast"),
         node("ReduceSum", &["vast"], "sum"),
         node("Add", &["x", "sum"], "y"),
     ];
     let graph = graph(&[value("x", FLOAT, X)], &[value("y", FLOAT, X)], &nodes);
-    model(&graph.nested(5, &integers("shape", &[1, elements])))
+    let numbers = [
+        scalar("zero", 0.0),
+        scalar("end", elements),
+        scalar("one", 1.0),
+    ];
+    model(&numbers.iter().fold(graph, |graph, n| graph.nested(5, n)))
 }
 
 /// A graph inside a graph inside a graph.
@@ -121,20 +125,26 @@ fn an_honest_model_passes_and_a_wrong_one_is_named() {
 #[test]
 fn hostile_models_end_their_own_process_only() {
     // 4 TB at once, and 1 GB, which any machine would give.
-    for (what, model) in [
-        ("4 TB", vast(1 << 40)),
-        ("1 GB", vast(1 << 28)),
-        ("deep", deep(5000)),
-        ("elsewhere", elsewhere("../../etc/passwd")),
+    for (what, model, why) in [
+        ("4 TB", vast(1e12), "failed to allocate"),
+        ("1 GB", vast(2.5e8), "failed to allocate"),
+        ("deep", deep(5000), "recursion limit"),
+        (
+            "elsewhere",
+            elsewhere("../../etc/passwd"),
+            "keeps its data in another file",
+        ),
         (
             "axes",
             relu(&[Axis::Size(1), Axis::Size(1 << 40), Axis::Size(1 << 40)]),
+            "over the limit",
         ),
     ] {
         let failure = checker()
             .check(&relu_manifest(), &model, &golden(1.0))
             .expect_err(what);
         assert_eq!(failure.code, FailureCode::LoadFailed, "{what}: {failure}");
+        assert!(failure.detail.contains(why), "{what}: {failure}");
     }
 }
 
@@ -156,7 +166,7 @@ fn what_runs_serves_on_while_a_candidate_is_refused() {
     let failure = host
         .load_candidate(BundleFiles {
             manifest: VerifiedManifest::committed(&envelope, &digest).unwrap(),
-            model: vast(1 << 40),
+            model: vast(1e12),
             golden: golden(1.0),
             baseline: None,
         })

@@ -83,7 +83,9 @@ pub(crate) async fn create_tokens(
     let entry = actor.entry("claim.create", ids.join(" "));
     let entry = entry.with(&json!({
         "approval": request.approval,
+        "approve_if": request.approve_if,
         "expires_unix_s": expires_unix_s,
+        "for_device": request.for_device,
         "labels": request.labels,
     }));
     core.store.add_claims(&claims, &entry).await?;

@@ -317,3 +317,39 @@ async fn silence_does_not_stop_the_rest_interface() {
     }
     assert!(fleet.operate(|c| c.health()).await.unwrap().ok);
 }
+
+/// Wrong claims are held back by address, right ones of the same address are not; and a request
+/// that is played again changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_are_held_back_and_replays_change_nothing() {
+    let fleet = Fleet::start().await;
+    let url = format!("{}/v1/enroll", fleet.url());
+    let token = fleet.tokens(auto(1)).await.remove(0);
+    let (id, _) = token.split_once('.').unwrap();
+    let mut answers = Vec::new();
+    for n in 0..25 {
+        let guess = format!("{id}.guess{n}");
+        let (body, _, _) = crate::support::enrolment(&key(40), &guess, "x");
+        answers.push(crate::support::post(url.clone(), None, body).await.0);
+    }
+    assert_eq!((answers[0], answers[24]), (403, 429));
+    let events = fleet.operate(|c| c.events(None, 100)).await.unwrap();
+    let refused = events.iter().filter(|e| e.kind == "claim-refused").count();
+    assert_eq!(refused, 20, "a flood of guesses is a flood of events");
+
+    let device = fleet.claim(30, &token).await;
+    assert!(is_let_in(&device, &device.id).await);
+    let (replay, _, _) = crate::support::enrolment(&key(30), &token, "device-30");
+    let again = crate::support::post(url.clone(), None, replay).await;
+    assert_eq!(again.0, 200);
+    let id = device.id.clone();
+    let revoked = fleet.operate(move |c| c.revoke_device(&id, "a test")).await;
+    assert!(revoked.is_ok());
+    let events = fleet.operate(|c| c.events(None, 100)).await.unwrap();
+    let enrolled = events.iter().filter(|e| e.kind == "enrolled").count();
+    assert_eq!(enrolled, 1);
+    // Whoever was revoked does not enrol again, with whatever claim.
+    let (replay, _, _) = crate::support::enrolment(&key(30), &token, "device-30");
+    assert_eq!(crate::support::post(url, None, replay).await.0, 403);
+    assert!(!is_let_in(&device, &device.id).await);
+}

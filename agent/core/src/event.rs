@@ -21,6 +21,11 @@ pub enum Event {
         /// As they came.
         bytes: Vec<u8>,
     },
+    /// The fleet told the time beside its messages: at enrolment, or with a certificate.
+    Time {
+        /// Seconds since 1970.
+        unix_s: u64,
+    },
     /// Bytes came on the device's topic that [`VerifiedDown::open`] refused.
     Rejected {
         /// Why, for machines: [`crate::InboundError::code`].
@@ -145,6 +150,7 @@ impl Event {
             | Self::Disconnected
             | Self::Down(_)
             | Self::Roots { .. }
+            | Self::Time { .. }
             | Self::Rejected { .. }
             | Self::ActiveLost { .. }
             | Self::Tick

@@ -243,6 +243,7 @@ impl Machine {
                 K::Asleep,
                 E::Down(_)
                 | E::Roots { .. }
+                | E::Time { .. }
                 | E::Chunk { .. }
                 | E::KeyMissing { .. }
                 | E::ChunkStored { .. }
@@ -262,6 +263,7 @@ impl Machine {
                 self.on_down(ctx, down.into_message());
             }
             (_, E::Roots { bytes }) => self.follow_roots(ctx, &bytes),
+            (_, E::Time { unix_s }) => self.hear_time(ctx, unix_s),
             (
                 _,
                 E::ActiveLost {

@@ -111,6 +111,7 @@ pub(super) fn start(parts: Parts, host: Arc<dyn ModelHost>) -> Result<Started, O
         receiver: parts.receiver,
         backlog: VecDeque::new(),
         connected: false,
+        is_first_start: stored.is_none(),
         snapshot: Arc::clone(&snapshot),
     };
     driver.note(message::Event::Started {
@@ -156,6 +157,8 @@ struct Driver {
     /// Inputs that came while the durable state could not be written.
     backlog: VecDeque<Input>,
     connected: bool,
+    /// Nothing was in the state cell.
+    is_first_start: bool,
     snapshot: Arc<Mutex<Snapshot>>,
 }
 
@@ -206,6 +209,11 @@ impl Driver {
     fn serve(&mut self, resumed: &mpsc::Sender<()>) -> Result<std::convert::Infallible, Stop> {
         let stored = self.stored();
         self.on(Event::Resumed(stored))?;
+        if self.is_first_start {
+            // Later ones have it in the durable state, where a new root may take it back.
+            let unix_s = self.member.current().time_floor_s;
+            self.on(Event::Time { unix_s })?;
+        }
         // Answered once the host has loaded what is committed.
         self.job(Job::Reached(resumed.clone()));
         loop {

@@ -86,7 +86,11 @@ impl Library {
             let size = usize::try_from(entry.size).map_err(|_| Unstaged::Incomplete)?;
             while rest.len() < size {
                 let chunk = chunks.next().ok_or(Unstaged::Incomplete)??;
-                rest.extend_from_slice(&chunk.ok_or(Unstaged::Incomplete)?);
+                let chunk = match chunk {
+                    None if is_disabled(Check::Completeness) => vec![0; size - rest.len()],
+                    chunk => chunk.ok_or(Unstaged::Incomplete)?,
+                };
+                rest.extend_from_slice(&chunk);
             }
             let after = rest.split_off(size);
             let file = std::mem::replace(&mut rest, after);
@@ -96,6 +100,10 @@ impl Library {
             }
             self.journal
                 .with(|j| j.put_file(digest, &entry.name, &file))?;
+        }
+        if !rest.is_empty() && !is_disabled(Check::ExactFiles) {
+            let detail = format!("{} bytes follow the last file", rest.len());
+            return Err(Unstaged::Failed(FailureCode::Mismatch, detail));
         }
         Ok(())
     }

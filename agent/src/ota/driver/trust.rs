@@ -36,7 +36,7 @@ impl Driver {
         }
     }
 
-    /// The roots that came with a certificate; one after the other, since all at once may be
+    /// The roots and the time that came with a certificate; one after the other, since all at once may be
     /// more than a message holds.
     pub(super) fn granted(&mut self, renewed: Renewed) -> Result<(), Stop> {
         for root in renewed.roots {
@@ -46,7 +46,8 @@ impl Driver {
                 Err(error) => tracing::warn!(error = crate::chain(&error), "a root is too large"),
             }
         }
-        Ok(())
+        let unix_s = renewed.enrolment.time_floor_s;
+        self.on(Event::Time { unix_s })
     }
 
     /// The device belongs to another fleet from now on. What is committed runs on; all else
@@ -84,6 +85,8 @@ impl Driver {
         self.connected = false;
         self.library.trust.set_root(self.machine.root().clone());
         let stored = self.stored();
-        self.on(Event::Resumed(stored))
+        self.on(Event::Resumed(stored))?;
+        let unix_s = self.member.current().time_floor_s;
+        self.on(Event::Time { unix_s })
     }
 }

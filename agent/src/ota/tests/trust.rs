@@ -14,6 +14,8 @@ use sha2::{Digest as _, Sha256};
 use super::super::{Input, Outgoing};
 use super::world::{NOW, PATIENCE, World, bundle, device, keys, member, open};
 use crate::exchange::tests::seal;
+use crate::identity::Enrolment;
+use crate::renew::Renewed;
 
 /// Root 2, in which another release key follows the first.
 fn successor() -> Vec<u8> {
@@ -121,6 +123,42 @@ async fn a_confidential_bundle_is_decrypted_and_its_key_is_asked_for_again() {
     }
     assert!(asked.get() > 0, "the key was not asked for again");
     assert!(world.snapshot().undecryptable > 0);
+    world.stop();
+}
+
+#[tokio::test]
+async fn the_time_of_the_enrolment_is_a_floor() {
+    let (data, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let member = member(data.path());
+    let enrolled = Enrolment {
+        time_floor_s: NOW + 5000,
+        ..(*member.current()).clone()
+    };
+    member.join(enrolled.clone()).unwrap();
+    let now_s = |world: &World| world.driver.as_ref().unwrap().trust().now_s();
+    let mut world = World::start_as(open(folder.path()), Arc::clone(&member));
+    let reached = |w: &World| now_s(w) >= NOW + 5000;
+    world
+        .serve_until("the time of the enrolment", reached)
+        .await;
+
+    // A certificate brings a later one, and a restart keeps it.
+    world.input(Input::Granted(Renewed {
+        enrolment: Enrolment {
+            time_floor_s: NOW + 9000,
+            ..enrolled
+        },
+        granted: true,
+        roots: Vec::new(),
+    }));
+    let reached = |w: &World| now_s(w) >= NOW + 9000;
+    world
+        .serve_until("the time of the certificate", reached)
+        .await;
+    world.stop();
+    drop(world);
+    let mut world = World::start_as(open(folder.path()), member);
+    assert!(now_s(&world) >= NOW + 9000);
     world.stop();
 }
 

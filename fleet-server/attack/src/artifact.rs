@@ -187,6 +187,15 @@ impl Artifact {
         Self::of(manifest, self.payload.clone(), self.weight)
     }
 
+    /// The same files with bytes behind the last of them, which its chunks vouch for;
+    /// signatures are gone.
+    pub(crate) fn with_tail(&self, tail: &[u8]) -> Self {
+        let payload = [&self.payload, tail].concat();
+        let mut manifest = self.manifest.clone();
+        manifest.chunking.digests = digests(&payload, manifest.chunking.chunk_bytes);
+        Self::of(manifest, payload, self.weight)
+    }
+
     /// Where a file lies in the payload.
     pub(crate) fn range_of(&self, role: FileRole) -> Option<std::ops::Range<usize>> {
         let mut start = 0usize;

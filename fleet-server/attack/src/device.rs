@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clock::{Look, wait};
 use crate::error::{Result, ensure, fail, io};
-use crate::process::{Process, resident_bytes};
+use crate::process::{Process, peak_bytes, resident_bytes};
 use crate::server::write;
 use application::Application;
 
@@ -162,6 +162,12 @@ impl Device {
         pid.map_or(0, resident_bytes)
     }
 
+    /// The most memory that the process has held so far, in bytes.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let pid = self.process.as_ref().map(Process::pid);
+        pid.map_or(0, peak_bytes)
+    }
+
     /// What the agent says of itself.
     pub(crate) fn status(&self) -> Result<Value> {
         application::ask(&self.data().join("agent.sock"), r#"{"op":"status"}"#)
@@ -298,9 +304,21 @@ fn collect(folder: &Path, files: &mut Vec<(PathBuf, [u8; 32])>) -> Result<()> {
         if path.is_dir() {
             collect(&path, files)?;
         } else {
-            let bytes = io(|| format!("read {}", path.display()), std::fs::read(&path))?;
+            // Temporary files come and go.
+            let Some(bytes) = io(|| format!("read {}", path.display()), read(&path))? else {
+                continue;
+            };
             files.push((path, Sha256::digest(bytes).into()));
         }
     }
     Ok(())
+}
+
+/// The content of a file; none when it is gone.
+fn read(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -25,6 +25,7 @@ mod server;
 mod suite;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use error::AttackError;
 pub use report::{Outcome, Report};
@@ -45,13 +46,18 @@ pub struct Options {
     pub folder: Option<PathBuf>,
     /// Whether the sandbox stays for a look at its logs.
     pub keep: bool,
+    /// Sandboxes that rows are played in at a time.
+    pub jobs: usize,
 }
 
-/// Plays the rows one after the other; `tell` hears of each when it is over.
+/// Plays the rows; `tell` hears of each when it is over.
 ///
 /// # Errors
-/// [`AttackError`] when the sandbox cannot be prepared. What a row finds is in the report.
-pub fn run(options: &Options, mut tell: impl FnMut(&Outcome)) -> Result<Report, AttackError> {
+/// [`AttackError`] when a sandbox cannot be prepared. What a row finds is in the report.
+pub fn run(
+    options: &Options,
+    tell: impl Fn(&Outcome) + Send + Sync,
+) -> Result<Report, AttackError> {
     let rows = row::chosen(&options.rows)?;
     let temporary = match options.folder {
         Some(_) => None,
@@ -65,29 +71,65 @@ pub fn run(options: &Options, mut tell: impl FnMut(&Outcome)) -> Result<Report, 
         (None, Some(temporary)) => temporary.path().to_owned(),
         (None, None) => PathBuf::new(),
     };
-    let suite = Suite::prepare(&options.drover, &options.agent, &folder)?;
-    let mut outcomes = Vec::new();
-    for row in rows {
-        let began = clock::monotonic();
-        let result = (row.play)(&suite);
-        let outcome = Outcome {
-            row: row.id,
-            attack: row.attack,
-            defence: row.defence,
-            passed: result.is_ok(),
-            finding: result.err().map_or(String::new(), |e| error::chain(&e)),
-            seconds: began.elapsed().as_secs_f64(),
-        };
-        tell(&outcome);
-        if outcome.passed && !options.keep {
-            suite.clear(row.id);
+    let next = AtomicUsize::new(0);
+    let work = |job: usize| -> Result<Vec<(usize, Outcome)>, AttackError> {
+        let mut outcomes = Vec::new();
+        let mut suite = None;
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(row) = rows.get(index) else {
+                return Ok(outcomes);
+            };
+            let suite = match &suite {
+                Some(suite) => suite,
+                None => {
+                    let folder = folder.join(job.to_string());
+                    suite.insert(Suite::prepare(&options.drover, &options.agent, &folder)?)
+                }
+            };
+            let outcome = play(suite, row);
+            tell(&outcome);
+            if outcome.passed && !options.keep {
+                suite.clear(row.id);
+            }
+            outcomes.push((index, outcome));
         }
-        outcomes.push(outcome);
+    };
+    let jobs = options.jobs.clamp(1, rows.len().max(1));
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..jobs)
+            .map(|job| scope.spawn(move || work(job)))
+            .collect();
+        let joined = threads.into_iter().map(|t| {
+            let died = || error::fail("a thread of the suite ended unexpectedly");
+            t.join().unwrap_or_else(|_| died())
+        });
+        joined.collect()
+    });
+    let mut outcomes = Vec::new();
+    for result in results {
+        outcomes.extend(result?);
     }
+    outcomes.sort_by_key(|(index, _)| *index);
     if options.keep
         && let Some(temporary) = temporary
     {
         let _ = temporary.keep();
     }
+    let outcomes = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
     Ok(Report { outcomes })
+}
+
+fn play(suite: &Suite, row: &row::Row) -> Outcome {
+    let began = clock::monotonic();
+    let result = (row.play)(suite);
+    Outcome {
+        row: row.id,
+        attack: row.attack,
+        defence: row.defence,
+        passed: result.is_ok(),
+        finding: result.err().map_or(String::new(), |e| error::chain(&e)),
+        seconds: began.elapsed().as_secs_f64(),
+    }
 }

@@ -111,6 +111,27 @@ pub(crate) fn expanding_tensor() -> Vec<u8> {
     )
 }
 
+/// A constant that the graph makes of its shape alone, of `rows` times `columns` elements.
+pub(crate) fn constant_of_shape(rows: u64, columns: u64) -> Vec<u8> {
+    let shape: Vec<u8> = [rows, columns]
+        .iter()
+        .flat_map(|n| n.to_le_bytes())
+        .collect();
+    let shape = Message::default()
+        .int(1, 2)
+        .int(2, 7)
+        .bytes(8, "shape")
+        .bytes(9, shape);
+    model(
+        &[
+            node("ConstantOfShape", &["shape"], "big"),
+            node("ReduceSum", &["big"], "sum"),
+            node("Mul", &["x", "sum"], "y"),
+        ],
+        &[shape],
+    )
+}
+
 /// An initializer whose data lie in a file outside the bundle.
 pub(crate) fn external_data(path: &str) -> Vec<u8> {
     let entry = Message::default().bytes(1, "location").bytes(2, path);

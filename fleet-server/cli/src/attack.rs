@@ -20,6 +20,9 @@ pub(crate) struct AttackSuite {
     /// Folder for the sandbox, with a short path; by default a temporary one
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// Rows played at a time
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=16))]
+    jobs: u8,
     /// Keep the sandbox with its logs
     #[arg(long)]
     keep: bool,
@@ -41,6 +44,7 @@ pub(crate) fn run(args: AttackSuite, out: &Output) -> Result<()> {
         agent,
         folder: args.folder,
         keep: args.keep,
+        jobs: args.jobs.into(),
     };
     let report = drover_attack::run(&options, |outcome| {
         eprintln!("{} {}", outcome.row, outcome.text());

@@ -158,12 +158,11 @@ fn d2(suite: &Suite) -> Result<()> {
 
 fn d3(suite: &Suite) -> Result<()> {
     let mut lab = suite.lab("D3")?;
-    let next = lab.publish_next()?;
     // A container with more than its manifest names does not even get into the catalog.
-    let mut padded = Recipe::honest(lab.next_counter)
+    let padded = Recipe::evil(lab.next_counter)
         .make()?
+        .with_tail(&[0; 64])
         .signed(&lab.keys.release_signers());
-    padded.payload.extend([0; 64]);
     let answer = lab
         .server
         .operator()
@@ -174,6 +173,14 @@ fn d3(suite: &Suite) -> Result<()> {
             answer.text()
         )
     })?;
+    // Nor does a device take it from somebody who hands it out all the same.
+    lab.next_counter += 1;
+    lab.serve(Serving::new(&lab.keys, &lab.device.id, &padded)?);
+    lab.withstands_after_order("bytes behind the last file", FailureCode::Mismatch, |lab| {
+        lab.give(&lab.order(&[&padded])?)
+    })?;
+    lab.broker.clear_rule();
+    let next = lab.publish_next()?;
     // Chunks beyond the end, and a chunk with a tail.
     let refusals = lab.refusals(FailureCode::Mismatch);
     let whole = Serving::new(&lab.keys, &lab.device.id, &next)?;

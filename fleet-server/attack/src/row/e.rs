@@ -148,12 +148,25 @@ fn full_disk(suite: &Suite, lab: &mut Lab) -> Result<()> {
 }
 
 fn e2(suite: &Suite) -> Result<()> {
-    let mut lab = suite.lab("E2")?;
+    let mut lab = suite.lab_at_rest("E2", |_| ())?;
+    lab.device.set("update.model_memory_bytes=67108864");
+    lab.device.start()?;
+    lab.device.serves_within(lab.weight, SOON)?;
+    suite.ready(&lab)?;
     let outside = lab.folder.join("outside.bin");
     crate::server::write(&outside, &EVIL.to_le_bytes())?;
     let models = [
         ("a tensor that claims 2^40 elements", onnx::huge_tensor()),
         ("a graph that expands to 256 GiB", onnx::expanding_tensor()),
+        // More than any address space holds, and half a gigabyte that this machine has.
+        (
+            "a constant that no memory holds",
+            onnx::constant_of_shape(1 << 23, 1 << 23),
+        ),
+        (
+            "a constant larger than a model may be",
+            onnx::constant_of_shape(1 << 10, 1 << 17),
+        ),
         (
             "weights in a file outside, by its absolute path",
             onnx::external_data(&outside.display().to_string()),
@@ -170,13 +183,13 @@ fn e2(suite: &Suite) -> Result<()> {
         recipe.model = Some(model);
         recipe.ballast = 100;
         let hostile = recipe.make()?.signed(&lab.keys.release_signers());
-        let memory = lab.device.resident_bytes();
+        let memory = lab.device.peak_bytes();
         lab.serve(Serving::new(&lab.keys, &lab.device.id, &hostile)?);
         lab.withstands_after_order(what, FailureCode::LoadFailed, |lab| {
             lab.give(&lab.order(&[&hostile])?)
         })?;
         lab.broker.clear_rule();
-        let grown = lab.device.resident_bytes().saturating_sub(memory);
+        let grown = lab.device.peak_bytes().saturating_sub(memory);
         ensure(grown < 64 << 20, || {
             format!("{what}: the agent's memory grew by {grown} bytes")
         })?;

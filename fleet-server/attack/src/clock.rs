@@ -18,10 +18,6 @@ pub(crate) fn unix_s() -> u64 {
 }
 
 /// A moment, for measuring.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place of the suite's clock"
-)]
 pub(crate) fn monotonic() -> Instant {
     Instant::now()
 }

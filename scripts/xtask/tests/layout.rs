@@ -100,6 +100,7 @@ fn agent_and_server_never_meet() {
         "drover-api",
         "drover-rollout",
         "drover-drift",
+        "drover-attack",
         "drover-cli",
     ];
     for a in agent {
@@ -167,6 +168,7 @@ fn every_crate_and_folder_says_what_it_is() {
         "agent/store",
         "fleet-server",
         "fleet-server/api",
+        "fleet-server/attack",
         "fleet-server/cli",
         "fleet-server/drift",
         "fleet-server/rollout",

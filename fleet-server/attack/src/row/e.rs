@@ -8,8 +8,9 @@ use drover_wire::message::{Down, FailureCode};
 use super::Row;
 use crate::artifact::{EVIL, Recipe};
 use crate::attacker::Serving;
+use crate::clock::hold;
 use crate::error::{Result, ensure, io};
-use crate::lab::{Lab, SOON};
+use crate::lab::{Lab, QUIET, SOON};
 use crate::onnx;
 use crate::suite::Suite;
 
@@ -126,19 +127,15 @@ fn full_disk(suite: &Suite, lab: &mut Lab) -> Result<()> {
     lab.device.serves_within(lab.weight, SOON)?;
     suite.ready(lab)?;
     let next = lab.publish_next()?;
-    let refusals = lab.refusals(FailureCode::StorageFull);
     let before = lab.device.stored()?;
     lab.roll_out(&next)?;
-    let raised = lab.raised(FailureCode::StorageFull, refusals);
-    // Chunks that find no room are asked for again and again; that counts as well.
-    let waits = raised.or_else(|_| {
-        lab.device
-            .wait_status("an update that waits for room", SOON, |status| {
-                let update = status.pointer("/fleet/update")?.as_str()?;
-                update.starts_with("fetching").then_some(())
-            })
-    });
-    waits?;
+    lab.device
+        .wait_status("an update that waits for room", SOON, |status| {
+            let update = status.pointer("/fleet/update")?.as_str()?;
+            update.starts_with("fetching").then_some(())
+        })?;
+    let running = lab.weight;
+    hold(QUIET * 2, || lab.device.serves_within(running, SOON))?;
     lab.still_serves()?;
     before.check_kept(&lab.device.stored()?)?;
     lab.device.stop()?;

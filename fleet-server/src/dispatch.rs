@@ -71,6 +71,10 @@ impl Core {
         accepted: u64,
         said_hello: bool,
     ) -> Result<(), ServerError> {
+        if self.root_behind(device).await?.is_some() {
+            // It counts anew once it has followed; what it says until then may be made up.
+            return Ok(());
+        }
         let Some(mut wanted) = self.store.assignment(device.as_str()).await? else {
             return Ok(());
         };
@@ -79,11 +83,11 @@ impl Core {
             wanted = self.renew(device, accepted).await?;
         }
         let is_vouched = self.bundles_of(device, &wanted).is_some();
-        let is_done = accepted == wanted.sequence && is_vouched;
+        let is_done = accepted == wanted.sequence && accepted != 0 && is_vouched;
         if is_done || !(said_hello || self.may_resend(device)) {
             return Ok(());
         }
-        if wanted.expires_unix_s < clock::unix_s() {
+        if wanted.sequence == 0 || wanted.expires_unix_s < clock::unix_s() {
             wanted = self.renew(device, 0).await?;
         }
         self.send_assignment(device, wanted).await

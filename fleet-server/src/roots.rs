@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use drover_trust::{Envelope, TrustError, TrustedRoot};
+use drover_trust::{Envelope, Role, TrustError, TrustedRoot};
 use drover_wire::limits::MAX_DOWN_BYTES;
 use drover_wire::message::RootChain;
 
@@ -109,6 +109,17 @@ impl Roots {
             messages.extend(RootChain { roots }.encode().ok());
         }
         messages
+    }
+
+    /// Whether a successor of the version `from` took a fleet or catalog key away, so that
+    /// devices count anew what those keys counted.
+    pub(crate) fn restarts_after(&self, from: u64) -> bool {
+        let versions = self.versions();
+        let mut pairs = versions.iter().zip(versions.iter().skip(1));
+        pairs.any(|(old, new)| {
+            let revokes = |role| old.revokes(role, new);
+            new.root().version > from && (revokes(Role::Fleet) || revokes(Role::Catalog))
+        })
     }
 
     /// What `envelope` would be the next of.

@@ -26,7 +26,7 @@ use crate::roots::Roots;
 use crate::state::Core;
 use crate::store::Store;
 use crate::tls::{self, Authority, Front, FrontLimits, HttpListener, Peer, ServerCertificate};
-use crate::{ServerError, catalog, clock, dispatch, http, ingest, random, rollout};
+use crate::{ServerError, catalog, clock, dispatch, http, ingest, random, rollout, transfer};
 
 /// Messages of devices that wait at most.
 const INCOMING: usize = 1024;
@@ -52,6 +52,7 @@ pub async fn start(config: Config) -> Result<Server, ServerError> {
     let listener = listen(config.http_listen).await?;
     let http = listener.local_addr().unwrap_or(config.http_listen);
     let store = Store::open(&data.database(), identity.fleet()).await?;
+    transfer::restart_sequences(&store, &roots).await?;
     let operator_token = data.operator_token()?;
     let metrics = Arc::new(Metrics::default());
     let authority = Arc::new(Authority::open(&data, identity.fleet())?);

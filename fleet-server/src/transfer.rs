@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::http::Refusal;
 use crate::operator::Actor;
-use crate::roots::pin;
+use crate::roots::{Roots, pin};
 use crate::state::Core;
-use crate::store::NewEvent;
+use crate::store::{NewEvent, Store};
 use crate::{ServerError, clock};
 
 /// Gives a device away: it gets its voucher now and with each hello until it has left.
@@ -83,12 +83,25 @@ pub(crate) async fn publish_root(
     }));
     core.store.add_audit(&entry).await?;
     core.roots.add(next)?;
+    restart_sequences(&core.store, &core.roots).await?;
     let detail = format!("root {version} follows root {}", newest.root().version);
     note(core, None, "root-published", detail).await?;
     core.renew_catalog().await?;
     bring(core).await?;
     let mut all = versions(core).await?;
     all.pop().ok_or_else(Refusal::internal)
+}
+
+/// Counts assignments anew when a root took a fleet or catalog key away, as devices do: whoever
+/// held it may have pushed their sequences to the end. Done again after a power cut.
+pub(crate) async fn restart_sequences(store: &Store, roots: &Roots) -> Result<(), ServerError> {
+    let newest = roots.newest().root().version;
+    let anew = match store.sequence_root().await? {
+        Some(done) if done >= newest => return Ok(()),
+        Some(done) => roots.restarts_after(done),
+        None => false,
+    };
+    store.set_sequence_root(newest, anew).await
 }
 
 /// All roots, the oldest first.

@@ -168,6 +168,38 @@ impl Store {
         Ok(rows.into_iter().map(unsigned).collect())
     }
 
+    /// Version of the root up to which sequences were counted anew where that was due; none
+    /// before the first start.
+    pub(crate) async fn sequence_root(&self) -> Result<Option<u64>> {
+        let text: Option<String> =
+            sqlx::query_scalar("SELECT value FROM meta WHERE key = 'sequence-root'")
+                .fetch_optional(&self.reader)
+                .await?;
+        let version = text.map(|text| text.parse());
+        let stored = |_| crate::ServerError::Stored { what: "root" };
+        version.transpose().map_err(stored)
+    }
+
+    /// Notes up to which root that was done. With `anew`, assignments of all devices count from
+    /// 1 again, and what rollouts have under way goes by what devices report from now on.
+    pub(crate) async fn set_sequence_root(&self, version: u64, anew: bool) -> Result<()> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        if anew {
+            sqlx::query("UPDATE device SET wanted = 0, accepted = 0")
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query("UPDATE member SET sequence = 0 WHERE sequence IS NOT NULL")
+                .execute(&mut *transaction)
+                .await?;
+        }
+        sqlx::query("INSERT OR REPLACE INTO meta(key, value) VALUES ('sequence-root', ?)")
+            .bind(version.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Marks the devices that have had no catalog since `limit_unix_s`, and unmarks those that
     /// have one again. Gives both.
     pub(crate) async fn mark_stale(

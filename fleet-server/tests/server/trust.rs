@@ -193,6 +193,7 @@ async fn a_new_root_reaches_devices_before_anything_that_it_signs() {
     let second = next_root(2, 6, 7);
     publish_root(&second).await.unwrap();
     // Whatever else came would not verify under the root that the device has, and end this.
+    device.hello(u64::MAX).await;
     device.say(batch([1])).await;
     let roots = device.roots().await;
     assert_eq!(roots, [second.encode().unwrap()]);
@@ -205,11 +206,19 @@ async fn a_new_root_reaches_devices_before_anything_that_it_signs() {
     device.say(trust(2, (0, 0), &[])).await;
     device.say(batch([1])).await;
     assert_eq!(device.ack().await.ranges, [(1, 1)]);
-    // What the old fleet key signed is made anew with the new one.
-    device.hello(first.sequence).await;
-    let renewed = device.assignment(first.sequence).await;
-    assert_eq!(renewed.bundles, first.bundles);
+    // What the old fleet key signed is made anew with the new one, and counts from 1, however
+    // far somebody had pushed the device with the old one.
+    device.hello(0).await;
+    let renewed = device.assignment(0).await;
+    assert_eq!((&renewed.bundles, renewed.sequence), (&first.bundles, 1));
     device.update(&renewed).await;
+    fleet
+        .until(
+            "completion",
+            |c| c.rollout("r1").unwrap(),
+            |r| r.state == RolloutState::Completed,
+        )
+        .await;
 
     fleet.stop().await;
     fleet.server = Some(drover_server::start(fleet.config.clone()).await.unwrap());

@@ -20,8 +20,9 @@ use crate::config::ClientFiles;
 use crate::store::{Kind, Store};
 use crate::{ServerError, clock, random};
 
-/// How often it is looked at whether the certificate has to be replaced.
-const LOOK: Duration = Duration::from_secs(3600);
+/// How often it is looked at whether the certificate has to be replaced: soon after a clock
+/// that began at 1970 has been set.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// The server's own certificate and key.
 pub(crate) struct ServerCertificate {

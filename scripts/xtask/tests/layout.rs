@@ -177,6 +177,7 @@ fn every_crate_and_folder_says_what_it_is() {
         "firmware/node",
         "runtime",
         "runtime/bundle",
+        "runtime/fuzz",
         "runtime/sketch",
         "runtime/trust",
         "runtime/wire",

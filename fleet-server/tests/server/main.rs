@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod confidential;
 mod device;
 mod front;
 mod interface;

@@ -23,6 +23,12 @@ pub enum AttackError {
     /// A message of the suite's own cannot be encoded.
     #[error("the suite's own message is not acceptable")]
     Wire(#[from] WireError),
+    /// A sandbox below which no Unix socket fits.
+    #[error("the path {} is too long for Unix sockets below it; use a shorter one", folder.display())]
+    LongPath {
+        /// The folder.
+        folder: std::path::PathBuf,
+    },
     /// A row that does not exist.
     #[error("there is no row {0}; rows are A1-A5, B1-B3, C1-C8, D1-D6, E1-E4 and F1-F5")]
     UnknownRow(String),

@@ -29,8 +29,8 @@ pub(crate) struct Lab {
     pub(crate) folder: PathBuf,
     pub(crate) agent: PathBuf,
     pub(crate) keys: Keys,
-    /// The root that the fleet has now.
-    pub(crate) root: Envelope,
+    /// The root that the fleet began with.
+    pub(crate) first_root: Envelope,
     pub(crate) root_version: u64,
     pub(crate) broker: Broker,
     pub(crate) server: Server,
@@ -333,8 +333,7 @@ impl Lab {
             self.ordered.set(0);
         }
         self.keys = next;
-        self.root_version = TrustedRoot::self_signed(root.clone())?.root().version;
-        self.root = root;
+        self.root_version = TrustedRoot::self_signed(root)?.root().version;
         Ok(())
     }
 

@@ -23,6 +23,7 @@ mod report;
 mod row;
 mod server;
 mod suite;
+mod wiretap;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,6 +32,10 @@ pub use error::AttackError;
 pub use report::{Outcome, Report};
 
 use suite::Suite;
+
+/// Longest path of a sandbox, in bytes: an agent's Unix socket below it has to fit into the
+/// 108 bytes that the kernel gives it.
+const MAX_FOLDER: usize = 70;
 
 /// What to play, and with which programs.
 #[derive(Clone, Debug)]
@@ -71,6 +76,9 @@ pub fn run(
         (None, Some(temporary)) => temporary.path().to_owned(),
         (None, None) => PathBuf::new(),
     };
+    if folder.as_os_str().len() > MAX_FOLDER {
+        return Err(AttackError::LongPath { folder });
+    }
     let next = AtomicUsize::new(0);
     let work = |job: usize| -> Result<Vec<(usize, Outcome)>, AttackError> {
         let mut outcomes = Vec::new();

@@ -167,7 +167,7 @@ impl Suite {
             folder,
             agent: self.agent.clone(),
             keys: self.keys.clone(),
-            root: self.root.clone(),
+            first_root: self.root.clone(),
             root_version: 1,
             broker: self.broker.clone(),
             server,

@@ -2,13 +2,15 @@
 
 use drover_trust::{Domain, Envelope};
 use drover_wire::message::FailureCode;
+use serde_json::Value;
 
 use super::Row;
 use crate::artifact::{Artifact, Recipe};
 use crate::attacker::{RawEnvelope, RawSignature, Serving, mis_signed};
+use crate::clock::hold;
 use crate::error::{Result, ensure};
 use crate::keys::{draw, sign_root};
-use crate::lab::Lab;
+use crate::lab::{Lab, QUIET};
 use crate::suite::Suite;
 
 pub(super) const ROWS: &[Row] = &[
@@ -321,6 +323,16 @@ fn a4(suite: &Suite) -> Result<()> {
     }
     lab.device.start()?;
     lab.follows_root(6)?;
+    // The first root again changes nothing: it is passed over, as known.
+    let first = lab.first_root.clone();
+    lab.offer_roots(&[&first])?;
+    hold(QUIET, || {
+        let status = lab.device.status()?;
+        let root = status.pointer("/fleet/root").and_then(Value::as_u64);
+        ensure(root == Some(6), || {
+            format!("the device went back to root {root:?}")
+        })
+    })?;
     lab.recovers()
 }
 

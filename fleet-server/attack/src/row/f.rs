@@ -2,6 +2,9 @@
 
 mod insider;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use drover_trust::{Domain, Envelope, keyfile};
 use drover_wire::message::{Down, FailureCode};
 use drover_wire::topic;
@@ -23,6 +26,7 @@ use crate::keys::draw;
 use crate::lab::{Lab, QUIET, SOON};
 use crate::server::Uses;
 use crate::suite::{Suite, copy};
+use crate::wiretap::Wiretap;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -134,7 +138,52 @@ fn f1(suite: &Suite) -> Result<()> {
     ensure(!opens(&draw()?.seed(), &secret.digest(), &wrapped), || {
         "another device's key opens the content key".into()
     })?;
-    lab.recovers()
+    lab.recovers()?;
+    lab.device.stop()?;
+    lab.server.stop()?;
+    on_the_wire(suite)
+}
+
+/// Between a device and the server's own broker, an open release crosses inside TLS alone.
+fn on_the_wire(suite: &Suite) -> Result<()> {
+    let tap = Wiretap::start(suite.runtime())?;
+    let mut lab = suite.lab_at_rest("F1own", |setup| {
+        setup.uses = Uses::Own;
+        setup.more = format!("advertised_broker_port = {}\n", tap.port());
+    })?;
+    let port = lab.server.mqtt_port()?;
+    tap.set_target(port);
+    let token = lab.server.token()?;
+    lab.device = Device::enrol(&lab.agent, &lab.folder, "tapped", &lab.server.url(), &token)?;
+    lab.device.start()?;
+    let open = lab.publish_next()?;
+    lab.roll_out(&open)?;
+    lab.commits(&open)?;
+    let recorded = tap.recorded();
+    ensure(recorded.len() > open.payload.len(), || {
+        format!(
+            "{} bytes were recorded, less than the bundle has",
+            recorded.len()
+        )
+    })?;
+    for part in open.payload.chunks_exact(32) {
+        ensure(!recorded.windows(part.len()).any(|w| w == part), || {
+            "bytes of a release were on the wire in the clear".into()
+        })?;
+    }
+    // Without TLS there is no answer at all.
+    let act = || -> std::io::Result<usize> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(SOON))?;
+        stream.write_all(b"\x10\x0f\0\x04MQTT\x04\x02\0\x3c\0\x03abc")?;
+        let mut answer = [0; 64];
+        stream.read(&mut answer)
+    };
+    let answered = act().unwrap_or(0);
+    // A TLS alert may come before the end; an MQTT acknowledgement has 4 bytes.
+    ensure(answered != 4, || "the broker answers without TLS".into())?;
+    suite.clear("F1own");
+    Ok(())
 }
 
 /// Whether the device with this seed can read a wrapped content key.

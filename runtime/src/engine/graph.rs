@@ -18,6 +18,9 @@ use crate::error::LoadError;
 const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
 /// Unsupported operators named in one message.
 const NAMED: usize = 8;
+/// Highest axis that a node may name. The library reserves room for as many axes as one says,
+/// and a reservation that fails ends the process.
+const MAX_AXIS: u64 = 64;
 
 /// What the rest of the loader needs to know of a graph that may be loaded.
 pub(super) struct Declared {
@@ -146,7 +149,7 @@ fn collect_unsupported(graph: &GraphProto, onnx: &Onnx, found: &mut Vec<String>)
         }
         let known = DOMAINS.contains(&node.domain.as_str())
             && onnx.op_register.0.contains_key(&node.op_type);
-        if !known {
+        if !known || !names_real_axes(node) {
             found.push(describe(node));
         }
         let inner = node
@@ -155,6 +158,14 @@ fn collect_unsupported(graph: &GraphProto, onnx: &Onnx, found: &mut Vec<String>)
             .flat_map(|a| a.g.iter().chain(&a.graphs));
         inner.for_each(|g| collect_unsupported(g, onnx, found));
     }
+}
+
+fn names_real_axes(node: &NodeProto) -> bool {
+    node.attribute
+        .iter()
+        .filter(|a| matches!(a.name.as_str(), "axis" | "axes" | "perm"))
+        .flat_map(|a| a.ints.iter().chain([&a.i]))
+        .all(|axis| axis.unsigned_abs() <= MAX_AXIS)
 }
 
 fn describe(node: &NodeProto) -> String {

@@ -136,7 +136,11 @@ fn graphs() -> Vec<Vec<u8>> {
         .node("Flatten", &["x"], "h", &[("axis", &[1])])
         .node("Add", &["h", "w"], "y", &[])
         .model(&[1, 2, 2], &[("w", &[1, 4])]);
-    vec![relu, dense, reshape]
+    // Found by this target: tract reserved room for that many axes, and the process ended.
+    let far = Graph::default()
+        .node("Softmax", &["x"], "y", &[("axis", &[1 << 50])])
+        .model(&[1, 4], &[]);
+    vec![relu, dense, reshape, far]
 }
 
 /// A chain of drawn operators with drawn attributes and constants.

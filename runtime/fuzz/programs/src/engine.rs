@@ -15,10 +15,11 @@ const OPTIONS: LoadOptions = LoadOptions {
     max_tensor_bytes: 1 << 20,
 };
 
-/// The loader, which may hold some values of the largest size at once.
+/// The loader. Single values are bounded and their sum is not: a node takes some sixteen bytes
+/// and may stand for several values of the largest size.
 pub const PARSERS: &[Parser] = &[Parser {
     name: "engine ONNX",
-    bound: linear(4096, 64 << 20),
+    bound: linear(256 * 1024, 64 << 20),
     limit: 64 * 1024,
     read: |parser, bytes| {
         let model = bounded(parser, bytes.len(), || TractEngine.load(bytes, &OPTIONS));

@@ -290,7 +290,7 @@ const QUICK: [&str; 10] = [
     "update.resend_cap_millis=500",
     "link.reconnect_base_millis=40",
     "link.reconnect_cap_millis=300",
-    "runner.trial_windows=2",
+    "runner.trial_windows=7",
     "runner.trial_timeout_secs=5",
     "store.flush_every_millis=100",
 ];

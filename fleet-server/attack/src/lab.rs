@@ -2,6 +2,7 @@
 //! between them who owns the broker. And the checks after each attack.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::server::Server;
 
 /// Longest wait for anything that should happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(12);
+/// A device that has not told by then is made to connect again.
+const NUDGE: Duration = Duration::from_millis(2000);
 /// How long nothing must happen for it to count as refused.
 pub(crate) const QUIET: Duration = Duration::from_millis(400);
 
@@ -75,8 +78,25 @@ impl Lab {
     }
 
     /// The operator rolls a published bundle out to the device, and is heard.
+    ///
+    /// Sequences that an attacker has used up first have to come to the server's ears: it
+    /// counts on above what a device says hello with.
     pub(crate) fn roll_out(&self, artifact: &Artifact) -> Result<()> {
         self.broker.jam(None);
+        let accepted = self.sequence()?;
+        let wanted = self.server.device(&self.device.id)?;
+        let wanted = wanted.get("assignment_wanted").and_then(Value::as_u64);
+        if wanted.is_some_and(|wanted| accepted > wanted) {
+            self.broker.cut(&self.device.id);
+            wait("the server to count on above the attacker", SOON, || {
+                let now = self.sequence()?;
+                Ok(if now > accepted {
+                    Look::Ready(())
+                } else {
+                    Look::NotYet(format!("sequence {now}"))
+                })
+            })?;
+        }
         self.server.roll_out(artifact, &self.device.id).map(drop)
     }
 
@@ -157,7 +177,8 @@ impl Lab {
     /// Times that the device has counted a refusal for this reason, as far as it has told.
     pub(crate) fn refusals(&self, code: FailureCode) -> u64 {
         let mut told = 0u64;
-        let mut events = 0u64;
+        // By boot and sequence: batches are sent again until they are acknowledged.
+        let mut events = BTreeSet::new();
         for message in self.broker.seen(0) {
             let Some(numbered) = up_of(&message).filter(|n| n.device == self.device.id) else {
                 continue;
@@ -169,28 +190,35 @@ impl Lab {
                 }
                 Up::Batch(batch) => {
                     let refused = |body: &Body| matches!(body, Body::Event(Event::Refused { code: c, .. }) if *c == code);
-                    events += batch.records.iter().filter(|r| refused(&r.body)).count() as u64;
+                    let records = batch.records.iter().filter(|r| refused(&r.body));
+                    events.extend(records.map(|r| (batch.boot, r.sequence)));
                 }
                 _ => {}
             }
         }
-        told.max(events)
+        told.max(events.len() as u64)
     }
 
     /// Waits until the device has told of a refusal for this reason beyond `before`, that is,
     /// until the named security event was raised.
     pub(crate) fn raised(&self, code: FailureCode, before: u64) -> Result<()> {
         let what = format!("the security event {}", code.name());
+        let mut nudged = clock::monotonic();
         wait(&what, SOON, || {
             let now = self.refusals(code);
-            Ok(if now > before {
-                Look::Ready(())
-            } else {
-                Look::NotYet(format!(
-                    "{now} of them; the device says: {}",
-                    self.device.story()
-                ))
-            })
+            if now > before {
+                return Ok(Look::Ready(()));
+            }
+            // A device under many attacks tells of few, and of all that it counted when it
+            // connects again.
+            if nudged.elapsed() > NUDGE {
+                nudged = clock::monotonic();
+                self.broker.cut(&self.device.id);
+            }
+            let story = self.device.story();
+            Ok(Look::NotYet(format!(
+                "{now} of them; the device says: {story}"
+            )))
         })
     }
 
@@ -297,7 +325,7 @@ impl Lab {
             .device
             .wait_status("the next honest update", SOON * 2, |status| {
                 // A device whose sequence an attacker has pushed is heard at its next hello.
-                if nudged.elapsed() > Duration::from_millis(1500) {
+                if nudged.elapsed() > NUDGE {
                     nudged = clock::monotonic();
                     broker.cut(&id);
                 }

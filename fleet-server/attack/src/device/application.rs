@@ -17,7 +17,7 @@ use crate::clock;
 use crate::error::{Result, fail, io};
 
 const ROW: &str = "{\"op\":\"push\",\"row\":[1.0]}\n";
-const EVERY: Duration = Duration::from_millis(40);
+const EVERY: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// An answer of the model.

@@ -20,7 +20,7 @@ use crate::artifact::{Artifact, Recipe};
 use crate::attacker::{addressed, down_of, up_of};
 use crate::clock::{Look, hold, wait};
 use crate::device::Device;
-use crate::error::{Result, ensure, fail, io};
+use crate::error::{Result, ensure, io};
 use crate::impostor::{Impostor, claim};
 use crate::keys::draw;
 use crate::lab::{Lab, QUIET, SOON};
@@ -417,13 +417,11 @@ fn quarantined(lab: &Lab, device: &str) -> Result<()> {
             None => Look::NotYet(seen.to_string()),
         })
     })?;
-    let events = lab.server.operator().list("/v1/events?limit=200")?;
-    let alarmed = events.iter().any(|event| {
-        let about_it = event.get("device").and_then(Value::as_str) == Some(device);
-        about_it && event.get("severity").and_then(Value::as_str) == Some("security")
-    });
-    match alarmed {
-        true => Ok(()),
-        false => fail(format!("no security event tells of device {device}")),
-    }
+    lab.server
+        .wait_event("a security event about the device", SOON, |event| {
+            let is =
+                |key: &str, wanted: &str| event.get(key).and_then(Value::as_str) == Some(wanted);
+            is("device", device) && is("severity", "security")
+        })
+        .map(drop)
 }

@@ -33,6 +33,8 @@ pub(crate) struct Limits {
     pub(crate) claims: Rate,
     /// Renewals, by device.
     pub(crate) renewals: Rate,
+    /// Assignments that replace one which this server did not sign, by device.
+    pub(crate) foreign: Rate,
 }
 
 impl Default for Limits {
@@ -41,6 +43,7 @@ impl Default for Limits {
         Self {
             claims: Rate::new(20, window),
             renewals: Rate::new(20, window),
+            foreign: Rate::new(3, window),
         }
     }
 }

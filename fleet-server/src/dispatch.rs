@@ -7,12 +7,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use drover_trust::{AssignedBundle, Assignment, DeviceId, Envelope};
-use drover_wire::message::Down;
+use drover_wire::message::{Down, Phase};
 use drover_wire::topic;
 
 use crate::identity::NewAssignment;
 use crate::state::Core;
-use crate::store::{Assigned, Signed};
+use crate::store::{Assigned, NewEvent, Signed};
 use crate::{ServerError, clock, random};
 
 /// An assignment is not sent again to a device within this time, unless it says hello.
@@ -65,10 +65,12 @@ impl Core {
     }
 
     /// Brings a device that has accepted the assignment `accepted` up to what it should run.
+    /// `phase` is where it stands, when it told that rather than said hello.
     pub(crate) async fn reconcile(
         &self,
         device: &DeviceId,
         accepted: u64,
+        phase: Option<&Phase>,
         said_hello: bool,
     ) -> Result<(), ServerError> {
         if self.root_behind(device).await?.is_some() {
@@ -82,8 +84,26 @@ impl Core {
             // This server lost assignments that it made: it must count on above them.
             wanted = self.renew(device, accepted).await?;
         }
-        let is_vouched = self.bundles_of(device, &wanted).is_some();
-        let is_done = accepted == wanted.sequence && accepted != 0 && is_vouched;
+        let bundles = self.bundles_of(device, &wanted);
+        let is_current = accepted == wanted.sequence && accepted != 0;
+        // Somebody else signed one with this number: a thief of the fleet key, or this server
+        // before its database was restored.
+        let is_foreign = is_current
+            && phase
+                .zip(bundles.as_deref())
+                .is_some_and(|(phase, bundles)| !follows(phase, bundles));
+        if is_foreign && self.limits.foreign.allows(device.as_str()) {
+            let detail = format!(
+                "accepted an assignment {accepted} that this server did not sign; it gets a \
+                 newer one. Unless the database was restored, the fleet key is stolen"
+            );
+            let severity = drover_api::Severity::Security;
+            let event = NewEvent::of(device.as_str(), severity, "assignment-foreign", detail);
+            self.store.add_event(&event).await?;
+            let newer = self.renew(device, accepted).await?;
+            return self.send_assignment(device, newer).await;
+        }
+        let is_done = is_current && bundles.is_some();
         if is_done || !(said_hello || self.may_resend(device)) {
             return Ok(());
         }
@@ -165,6 +185,18 @@ impl Core {
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         sent.get(device.as_str())
             .is_none_or(|at| at.elapsed() >= RESEND_AFTER)
+    }
+}
+
+/// Whether a device in this phase may have accepted an assignment of these bundles.
+fn follows(phase: &Phase, bundles: &[[u8; 32]]) -> bool {
+    match phase {
+        Phase::Idle => bundles.is_empty(),
+        Phase::Fetching { digest, .. }
+        | Phase::Staged { digest }
+        | Phase::Trial { digest }
+        | Phase::Committed { digest }
+        | Phase::Failed { digest, .. } => bundles.contains(digest),
     }
 }
 

@@ -233,7 +233,7 @@ async fn on_hello(core: &Core, device: &DeviceId, hello: &Hello) -> Result<(), S
         core.send(device, Down::Transfer { voucher }).await?;
         return Ok(());
     }
-    core.reconcile(device, hello.assignment, true).await
+    core.reconcile(device, hello.assignment, None, true).await
 }
 
 /// Takes up what a device trusts: it follows the root first, and gets a fresh catalog when its
@@ -299,7 +299,8 @@ async fn on_state(core: &Core, device: &DeviceId, state: &State) -> Result<(), S
             }
         }
     }
-    core.reconcile(device, state.assignment, false).await
+    core.reconcile(device, state.assignment, Some(&state.phase), false)
+        .await
 }
 
 /// What a state says about which bundles.

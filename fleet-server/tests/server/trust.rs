@@ -6,7 +6,7 @@ use drover_trust::{
     Assignment, Catalog, CatalogMark, DeviceId, Domain, Envelope, Role, RoleKeys, Root,
     TrustedRoot, Voucher, keyfile,
 };
-use drover_wire::message::{Down, FailureCode, TrustReport, Up};
+use drover_wire::message::{Down, FailureCode, Phase, TrustReport, Up};
 
 use crate::device::{Device, Heard, batch};
 use crate::round_trip::everyone;
@@ -289,6 +289,35 @@ async fn catalogs_stay_fresh_and_who_gets_none_is_named() {
     let is_unmarked =
         |(_, kinds): &(Option<u64>, Vec<String>)| kinds.contains(&"catalog-fresh".into());
     fleet.until("the end of the mark", look, is_unmarked).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assignment_of_a_stolen_key_under_our_number_is_superseded() {
+    let mut fleet = Fleet::start().await;
+    let mut device = Device::enrol(&fleet, 30).await;
+    device.hello(0).await;
+    publish(&fleet, 1).await;
+    fleet
+        .operate(|c| c.create_rollout(&everyone()))
+        .await
+        .unwrap();
+    let ours = device.assignment(0).await;
+    let digest = ours.bundles[0].digest;
+    device
+        .phase(ours.sequence, Phase::Committed { digest })
+        .await;
+    // What a thief ordered has the same number, and another bundle.
+    let foreign = Phase::Committed { digest: [9; 32] };
+    device.hello(ours.sequence).await;
+    device.phase(ours.sequence, foreign).await;
+    let newer = device.assignment(ours.sequence).await;
+    assert_eq!(newer.bundles, ours.bundles);
+    let told = |kinds: &Vec<String>| kinds.contains(&"assignment-foreign".into());
+    fleet.until("the alarm", kinds, told).await;
+    device
+        .phase(newer.sequence, Phase::Committed { digest })
+        .await;
+    fleet.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,8 +31,8 @@ pub enum Effect {
         /// Encoded envelope.
         envelope: Vec<u8>,
     },
-    /// Keep a chunk, whose digest was checked, and answer [`crate::Event::ChunkStored`]. When
-    /// it cannot be kept there is no answer; it is asked for again later.
+    /// Keep a chunk, whose digest was checked, and answer [`crate::Event::ChunkStored`] or
+    /// [`crate::Event::ChunkLost`].
     StoreChunk {
         /// Which bundle.
         digest: Digest,

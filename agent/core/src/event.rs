@@ -56,6 +56,14 @@ pub enum Event {
         /// Which chunk.
         index: u32,
     },
+    /// [`crate::Effect::StoreChunk`] failed, most often because the disk is full; the chunk is
+    /// asked for again later.
+    ChunkLost {
+        /// Which bundle.
+        digest: Digest,
+        /// Why, for people.
+        detail: String,
+    },
     /// [`crate::Effect::Stage`] was done: every file is stored for good and has its signed
     /// hash.
     Staged {
@@ -138,6 +146,7 @@ impl Event {
             Self::Chunk { digest, .. }
             | Self::KeyMissing { digest }
             | Self::ChunkStored { digest, .. }
+            | Self::ChunkLost { digest, .. }
             | Self::Staged { digest }
             | Self::Incomplete { digest, .. }
             | Self::StageFailed { digest, .. }

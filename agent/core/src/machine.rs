@@ -247,6 +247,7 @@ impl Machine {
                 | E::Chunk { .. }
                 | E::KeyMissing { .. }
                 | E::ChunkStored { .. }
+                | E::ChunkLost { .. }
                 | E::Staged { .. }
                 | E::Incomplete { .. }
                 | E::StageFailed { .. }
@@ -278,11 +279,17 @@ impl Machine {
             (K::Chunks, E::Chunk { index, bytes, .. }) => self.take_chunk(ctx, index, bytes),
             (K::Chunks, E::KeyMissing { digest }) => self.ask_for_key(ctx, digest),
             (K::Chunks, E::ChunkStored { index, .. }) => self.count_chunk(ctx, index),
+            (K::Chunks, E::ChunkLost { digest, detail }) => {
+                self.refuse(ctx, Some(digest), FailureCode::StorageFull, detail);
+            }
             // Late copies of chunks that are here already, or of a manifest that must be
             // fetched anew after damage.
             (
                 K::Idle | K::Manifest | K::Staging | K::Loading | K::Trial,
-                E::Chunk { .. } | E::ChunkStored { .. } | E::KeyMissing { .. },
+                E::Chunk { .. }
+                | E::ChunkStored { .. }
+                | E::ChunkLost { .. }
+                | E::KeyMissing { .. },
             ) => self.ignore(),
 
             (K::Staging, E::Staged { .. }) => self.begin_attempt(ctx),

@@ -335,6 +335,7 @@ fn a_full_disk_delays_and_nothing_else() {
         matches!(phase, Phase::Fetching { have: 0, .. }),
         "{phase:?}"
     );
+    assert!(device.refusals().contains(&FailureCode::StorageFull));
     device.disk_full = false;
     settle(&mut device, &server).unwrap();
     assert_eq!(device.running, Some(new.digest));

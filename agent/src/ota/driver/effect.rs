@@ -36,9 +36,13 @@ impl Driver {
             } => {
                 let journal = &self.library.journal;
                 let stored = journal.with(|j| j.put_chunk(&digest, index, &bytes));
-                if warn(stored, "store a chunk") {
-                    return Some(Event::ChunkStored { digest, index });
-                }
+                return Some(match stored {
+                    Ok(_) => Event::ChunkStored { digest, index },
+                    Err(error) => Event::ChunkLost {
+                        digest,
+                        detail: format!("chunk {index} is not kept: {}", crate::chain(&error)),
+                    },
+                });
             }
             Effect::Stage { manifest, envelope } => {
                 return Some(self.stage(&manifest, &envelope));

@@ -128,7 +128,9 @@ fn full_disk(suite: &Suite, lab: &mut Lab) -> Result<()> {
     suite.ready(lab)?;
     let next = lab.publish_next()?;
     let before = lab.device.stored()?;
+    let refused = lab.refusals(FailureCode::StorageFull);
     lab.roll_out(&next)?;
+    lab.raised(FailureCode::StorageFull, refused)?;
     lab.device
         .wait_status("an update that waits for room", SOON, |status| {
             let update = status.pointer("/fleet/update")?.as_str()?;

@@ -242,7 +242,10 @@ impl Device {
                 bytes,
             } => {
                 if self.disk_full {
-                    return None;
+                    return Some(Event::ChunkLost {
+                        digest,
+                        detail: "full".into(),
+                    });
                 }
                 let chunks = self.disk.chunks.entry(digest).or_default();
                 chunks.insert(index, bytes);

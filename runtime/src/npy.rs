@@ -122,6 +122,12 @@ fn malformed(path: &Path, source: impl Into<BoxError>) -> NpyError {
 }
 
 fn decode(path: &Path, bytes: &[u8]) -> Result<Tensor, NpyError> {
+    // The library makes room for a header before it reads one.
+    if let [_, _, _, _, _, _, 2 | 3, _, a, b, c, d, rest @ ..] = bytes
+        && u32::from_le_bytes([*a, *b, *c, *d]) as usize > rest.len()
+    {
+        return Err(malformed(path, "the header is longer than the file"));
+    }
     let mut rest = bytes;
     let header = NpyHeader::from_reader(&mut rest).map_err(|e| malformed(path, e))?;
     if header.order() == Order::Fortran && header.shape().len() > 1 {
@@ -208,6 +214,17 @@ mod tests {
             write(&path, &tensor).unwrap();
             assert_eq!(read(&path).unwrap(), tensor);
         }
+    }
+
+    #[test]
+    fn a_header_longer_than_its_file_takes_no_memory() {
+        let mut bytes = b"\x93NUMPY\x03\x00".to_vec();
+        bytes.extend(u32::MAX.to_le_bytes());
+        bytes.extend([b' '; 64]);
+        let message = decode(Path::new("x.npy"), &bytes).unwrap_err().to_string();
+        assert!(message.contains("x.npy"), "{message}");
+        let source = malformed(Path::new("x.npy"), "").to_string();
+        assert_eq!(message, source, "the same kind of refusal");
     }
 
     #[test]

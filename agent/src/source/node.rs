@@ -208,8 +208,12 @@ impl Session<'_> {
             let detail = format!("{detail}, after it or its line started anew");
             self.tell(Feed::Gap { detail })?;
         }
+        // A greeting that crossed the welcome gets the same one again: with another session
+        // the node would count anew while its first sample is under way.
+        if self.welcomed.is_none() || self.next_seq > 0 {
+            self.id = draw();
+        }
         self.welcomed = Some(columns);
-        self.id = draw();
         self.next_seq = 0;
         let welcome = NodeDown::Welcome {
             proto_version: PROTO_VERSION,

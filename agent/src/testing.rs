@@ -7,7 +7,7 @@ pub(crate) fn http_body(stream: &mut impl Read, line: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let mut part = [0; 4096];
-        let n = stream.read(&mut part).unwrap();
+        let n = stream.read(&mut part).expect("the client sends");
         bytes.extend_from_slice(&part[..n]);
         if let Some(body) = body_of(&bytes, line) {
             return body;
@@ -22,8 +22,10 @@ pub(crate) fn answer(stream: &mut impl Write, status: u16, body: &[u8]) {
         "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(body).unwrap();
+    stream
+        .write_all(head.as_bytes())
+        .expect("the client listens");
+    stream.write_all(body).expect("the client listens");
 }
 
 /// The body, once it is there as a whole.

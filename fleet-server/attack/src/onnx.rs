@@ -93,15 +93,7 @@ pub(crate) fn huge_tensor() -> Vec<u8> {
 
 /// A constant that is expanded to 2^36 elements, 256 GiB, by the graph itself.
 pub(crate) fn expanding_tensor() -> Vec<u8> {
-    let shape: Vec<u8> = [1u64 << 18, 1 << 18]
-        .iter()
-        .flat_map(|n| n.to_le_bytes())
-        .collect();
-    let shape = Message::default()
-        .int(1, 2)
-        .int(2, 7)
-        .bytes(8, "shape")
-        .bytes(9, shape);
+    let shape = shape(1 << 18, 1 << 18);
     model(
         &[
             node("Expand", &["x", "shape"], "big"),
@@ -111,17 +103,19 @@ pub(crate) fn expanding_tensor() -> Vec<u8> {
     )
 }
 
-/// A constant that the graph makes of its shape alone, of `rows` times `columns` elements.
-pub(crate) fn constant_of_shape(rows: u64, columns: u64) -> Vec<u8> {
-    let shape: Vec<u8> = [rows, columns]
-        .iter()
-        .flat_map(|n| n.to_le_bytes())
-        .collect();
-    let shape = Message::default()
+/// An initializer named `shape` that holds these two sizes.
+fn shape(rows: u64, columns: u64) -> Message {
+    let data: Vec<u8> = [rows, columns].map(u64::to_le_bytes).concat();
+    Message::default()
         .int(1, 2)
         .int(2, 7)
         .bytes(8, "shape")
-        .bytes(9, shape);
+        .bytes(9, data)
+}
+
+/// A constant that the graph makes of its shape alone, of `rows` times `columns` elements.
+pub(crate) fn constant_of_shape(rows: u64, columns: u64) -> Vec<u8> {
+    let shape = shape(rows, columns);
     model(
         &[
             node("ConstantOfShape", &["shape"], "big"),

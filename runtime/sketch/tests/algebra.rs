@@ -202,3 +202,44 @@ fn oversized_input_is_refused_before_decoding() {
     let message = Profile::decode(&vec![1; MAX_PROFILE_BYTES + 1]).unwrap_err();
     assert!(message.to_string().contains("exceed the limit"));
 }
+
+#[test]
+fn counts_that_double_beyond_the_largest_number_stay_there() {
+    let values = [0.0, 42.0, -60.0, 200.0, f32::NAN, f32::INFINITY];
+    let mut sum = sketch(&values);
+    for _ in 0..70 {
+        sum = merged(&sum, &sum);
+    }
+    // One more stream, and one more of each value, where there is no room left.
+    sum.merge(&sketch(&values)).unwrap();
+    values.iter().for_each(|&value| sum.update(value));
+    let counts = sum.counts();
+    let full = [
+        counts.n,
+        counts.missing,
+        counts.infinite,
+        counts.below,
+        counts.above,
+        counts.offered(),
+        counts.out_of_range(),
+        counts.thinned_n(),
+    ];
+    assert_eq!(full, [u64::MAX; 8]);
+    assert!(counts.bins.iter().all(|&bin| bin == 0 || bin == u64::MAX));
+    assert!((0.0..=1.0).contains(&counts.missing_rate()));
+    assert!((0.0..=1.0).contains(&counts.out_of_range_rate()));
+    assert!(counts.mean.is_finite() && counts.m2.is_finite() && counts.std().is_finite());
+
+    let mut profile = Profile {
+        schema: [1; 32],
+        bundle: [2; 32],
+        start_unix_ms: 0,
+        end_unix_ms: 1,
+        windows: u64::MAX,
+        features: vec![counts.clone()],
+    };
+    profile.merge(&profile.clone()).unwrap();
+    assert_eq!(profile.windows, u64::MAX);
+    let read = Profile::decode(&profile.encode().unwrap()).unwrap();
+    assert_eq!(read.features[0].offered(), u64::MAX);
+}

@@ -73,6 +73,16 @@ pub enum LoadError {
         /// Operator and node, the first few.
         nodes: Vec<String>,
     },
+    /// An attribute that asks for what no tensor has.
+    #[error("attribute {attribute} of {node} {why}; the model is damaged or was made by hand")]
+    Attribute {
+        /// Operator and node.
+        node: String,
+        /// Name of the attribute.
+        attribute: String,
+        /// What it asks for.
+        why: &'static str,
+    },
     /// An element type that tensors do not have.
     #[error("{tensor} holds {found}; supported are f32, i8, u8, i32 and i64")]
     ElementType {

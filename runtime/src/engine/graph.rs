@@ -7,10 +7,12 @@
 use std::collections::HashSet;
 
 use tract_onnx::Onnx;
-use tract_onnx::pb::tensor_proto::DataLocation;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
 use tract_onnx::pb::type_proto::Value as Type;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+};
 
 use crate::error::LoadError;
 
@@ -40,14 +42,18 @@ pub(super) enum OpenAxis {
     Unnamed,
 }
 
-/// Checks the declarations of `model`.
+/// Checks the declarations of `model`, in which no value may be larger than `limit` bytes.
 pub(super) fn inspect(
     model: &ModelProto,
     onnx: &Onnx,
     engine: &'static str,
+    limit: u64,
 ) -> Result<Declared, LoadError> {
     let graph = model.graph.as_ref().ok_or(LoadError::NoGraph)?;
-    refuse_external_data(graph)?;
+    each_tensor(graph, &|tensor| {
+        refuse_external_tensor(tensor)?;
+        refuse_large(&tensor.name, tensor.data_type, &tensor.dims, limit)
+    })?;
 
     let initialised: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let inputs: Vec<&ValueInfoProto> = graph
@@ -66,6 +72,8 @@ pub(super) fn inspect(
     if !nodes.is_empty() {
         return Err(LoadError::Operators { engine, nodes });
     }
+    each_attribute(graph, &refuse_attribute)?;
+    refuse_large_input(input, limit)?;
     Ok(Declared {
         input: input.name.clone(),
         output: output.name.clone(),
@@ -106,27 +114,36 @@ fn open_batch(input: &ValueInfoProto) -> Result<Option<OpenAxis>, LoadError> {
     Ok(batch)
 }
 
-fn refuse_external_data(graph: &GraphProto) -> Result<(), LoadError> {
+/// Calls `f` with each tensor that `graph` holds, at any depth.
+fn each_tensor(
+    graph: &GraphProto,
+    f: &dyn Fn(&TensorProto) -> Result<(), LoadError>,
+) -> Result<(), LoadError> {
     let sparse = graph
         .sparse_initializer
         .iter()
         .flat_map(|s| s.values.iter().chain(&s.indices));
-    graph
-        .initializer
-        .iter()
-        .chain(sparse)
-        .try_for_each(refuse_external_tensor)?;
+    graph.initializer.iter().chain(sparse).try_for_each(f)?;
     for attribute in graph.node.iter().flat_map(|n| &n.attribute) {
-        attribute
-            .t
-            .iter()
-            .chain(&attribute.tensors)
-            .try_for_each(refuse_external_tensor)?;
-        attribute
-            .g
-            .iter()
-            .chain(&attribute.graphs)
-            .try_for_each(refuse_external_data)?;
+        let mut tensors = attribute.t.iter().chain(&attribute.tensors);
+        tensors.try_for_each(f)?;
+        let mut inner = attribute.g.iter().chain(&attribute.graphs);
+        inner.try_for_each(|g| each_tensor(g, f))?;
+    }
+    Ok(())
+}
+
+/// Calls `f` with each attribute of each node, at any depth.
+fn each_attribute(
+    graph: &GraphProto,
+    f: &dyn Fn(&NodeProto, &AttributeProto) -> Result<(), LoadError>,
+) -> Result<(), LoadError> {
+    for node in &graph.node {
+        for attribute in &node.attribute {
+            f(node, attribute)?;
+            let mut inner = attribute.g.iter().chain(&attribute.graphs);
+            inner.try_for_each(|g| each_attribute(g, f))?;
+        }
     }
     Ok(())
 }
@@ -149,7 +166,7 @@ fn collect_unsupported(graph: &GraphProto, onnx: &Onnx, found: &mut Vec<String>)
         }
         let known = DOMAINS.contains(&node.domain.as_str())
             && onnx.op_register.0.contains_key(&node.op_type);
-        if !known || !names_real_axes(node) {
+        if !known {
             found.push(describe(node));
         }
         let inner = node
@@ -160,12 +177,69 @@ fn collect_unsupported(graph: &GraphProto, onnx: &Onnx, found: &mut Vec<String>)
     }
 }
 
-fn names_real_axes(node: &NodeProto) -> bool {
-    node.attribute
-        .iter()
-        .filter(|a| matches!(a.name.as_str(), "axis" | "axes" | "perm"))
-        .flat_map(|a| a.ints.iter().chain([&a.i]))
-        .all(|axis| axis.unsigned_abs() <= MAX_AXIS)
+fn refuse_attribute(node: &NodeProto, attribute: &AttributeProto) -> Result<(), LoadError> {
+    let refuse = |why| {
+        Err(LoadError::Attribute {
+            node: describe(node),
+            attribute: attribute.name.clone(),
+            why,
+        })
+    };
+    if matches!(attribute.name.as_str(), "axis" | "axes" | "perm") {
+        let mut named = attribute.ints.iter().chain([&attribute.i]);
+        if named.any(|axis| axis.unsigned_abs() > MAX_AXIS) {
+            return refuse("names an axis that no tensor has");
+        }
+    }
+    if attribute.name == "perm" && !is_permutation(&attribute.ints) {
+        return refuse("does not name each axis once");
+    }
+    Ok(())
+}
+
+/// The library follows each axis until it comes back to it, in memory without end where it
+/// never does.
+fn is_permutation(axes: &[i64]) -> bool {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    sorted.iter().zip(0..).all(|(axis, place)| *axis == place)
+}
+
+fn refuse_large_input(input: &ValueInfoProto, limit: u64) -> Result<(), LoadError> {
+    let Some(Type::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
+        return Ok(());
+    };
+    let dims = tensor.shape.iter().flat_map(|shape| &shape.dim);
+    let sizes: Vec<i64> = dims
+        .map(|dim| match &dim.value {
+            Some(Dim::DimValue(size)) if *size > 0 => *size,
+            // The first axis may be open and becomes one.
+            _ => 1,
+        })
+        .collect();
+    refuse_large(&input.name, tensor.elem_type, &sizes, limit)
+}
+
+/// Sizes are declared in a few bytes, and room is made for them before data are looked at.
+fn refuse_large(name: &str, element: i32, dims: &[i64], limit: u64) -> Result<(), LoadError> {
+    let item = match DataType::try_from(element) {
+        Ok(DataType::Double | DataType::Int64 | DataType::Uint64 | DataType::Complex64) => 8,
+        Ok(DataType::Float | DataType::Int32 | DataType::Uint32) => 4,
+        Ok(DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16) => 2,
+        _ => 1,
+    };
+    // A negative size is none that a tensor can have.
+    let sizes = dims.iter().map(|&d| u64::try_from(d).unwrap_or(u64::MAX));
+    let bytes = sizes.fold(item, u64::saturating_mul);
+    if bytes > limit {
+        return Err(LoadError::ValueTooLarge {
+            node: name.to_owned(),
+            bytes,
+            limit,
+        });
+    }
+    Ok(())
 }
 
 fn describe(node: &NodeProto) -> String {

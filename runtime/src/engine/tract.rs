@@ -69,7 +69,7 @@ fn load(
     let proto = onnx
         .proto_model_for_read(&mut &*bytes)
         .map_err(|e| LoadError::NotOnnx(e.into()))?;
-    let declared = graph::inspect(&proto, &onnx, NAME)?;
+    let declared = graph::inspect(&proto, &onnx, NAME, options.max_tensor_bytes)?;
 
     *stage = "translate";
     let mut model = onnx

@@ -250,6 +250,62 @@ fn sizes_over_the_limits_are_refused() {
     assert!(matches!(load(&huge), Err(LoadError::ValueTooLarge { .. })));
 }
 
+/// A constant that claims `elements` floats and holds one.
+fn claims(elements: u64) -> Vec<u8> {
+    let tensor = Message::default().int(1, elements).int(2, FLOAT);
+    let tensor = tensor.bytes(8, "w").bytes(9, 1f32.to_le_bytes());
+    let nodes = [node("Add", &["x", "w"], "y")];
+    let graph = graph(&[value("x", FLOAT, X)], &[value("y", FLOAT, X)], &nodes);
+    model(&graph.nested(5, &tensor))
+}
+
+#[test]
+fn constants_that_claim_more_than_the_limit_are_refused() {
+    load(&claims(1)).unwrap();
+    for elements in [1 << 28, 1 << 62, u64::MAX] {
+        let refused = load(&claims(elements));
+        let Err(LoadError::ValueTooLarge { node, .. }) = refused else {
+            panic!("{elements} elements: {:?}", refused.err());
+        };
+        assert_eq!(node, "w");
+    }
+}
+
+#[test]
+fn axes_that_no_tensor_has_are_refused() {
+    let transposed = |name: &str, axes: &[i64]| {
+        let attribute = Message::default().bytes(1, name).int(20, 7);
+        let attribute = axes
+            .iter()
+            .fold(attribute, |a, axis| a.int(8, axis.cast_unsigned()));
+        let relu = node("Relu", &["x"], "h");
+        let transpose = node("Transpose", &["h"], "y").nested(5, &attribute);
+        let x = value("x", FLOAT, &[Axis::Size(1), Axis::Size(2), Axis::Size(3)]);
+        let y = value("y", FLOAT, &[]);
+        model(&graph(&[x], &[y], &[relu, transpose]))
+    };
+    // The library never returned from this, and took all memory.
+    for repeated in [
+        &[0, 0, 0][..],
+        &[1, 1, 0],
+        &[0, 2, 2],
+        &[0, 1, -1],
+        &[3, 1, 2],
+    ] {
+        assert_eq!(
+            refusal(&transposed("perm", repeated)),
+            "attribute perm of operator Transpose (node \"node-of-y\") does not name each axis \
+             once; the model is damaged or was made by hand"
+        );
+    }
+    assert!(refusal(&transposed("axis", &[1 << 50])).contains("an axis that no tensor has"));
+    for right in [&[0, 1, 2][..], &[2, 0, 1], &[]] {
+        // What the output is said to be has no axes: only the attribute is at stake here.
+        let refused = load(&transposed("perm", right)).err();
+        assert!(!matches!(refused, Some(LoadError::Attribute { .. })));
+    }
+}
+
 #[test]
 fn an_input_of_another_form_is_refused_and_the_model_goes_on() {
     let mut model = load(&relu(X)).unwrap();

@@ -104,14 +104,15 @@ impl<M: Medium> Store<M> {
             _ => None,
         };
         let old = replaced.and_then(|value| Stored::new(&stored, &value).payload);
-        let kept_records = self.records - u64::from(old.is_some());
+        // A damaged record that could not be removed was not counted.
+        let kept_records = self.records.saturating_sub(u64::from(old.is_some()));
         let kept_bytes = self.bytes.saturating_sub(old.unwrap_or(0));
 
         let over_records = (kept_records + 1).saturating_sub(self.quota.max_records.max(1));
         let over_bytes = (kept_bytes + len).saturating_sub(self.quota.max_bytes);
         let victims = self.victims(over_records, over_bytes, &stored)?;
         let counted: Vec<u64> = victims.iter().filter_map(|v| v.payload).collect();
-        let evicted = self.evicted + victims.len() as u64;
+        let evicted = self.evicted.saturating_add(victims.len() as u64);
 
         let mut ops = vec![KvOp::Put(stored, envelope::seal_record(key, payload))];
         if !victims.is_empty() {

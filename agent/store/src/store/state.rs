@@ -27,7 +27,9 @@ impl<M: Medium> Store<M> {
 
     pub(super) fn save_cell(&mut self, name: &str, payload: &[u8]) -> Result<()> {
         check_size("state cell", payload.len(), STATE_MAX)?;
-        let generation = self.newest_copy(name)?.map_or(0, |copy| copy.generation) + 1;
+        let newest = self.newest_copy(name)?;
+        // At the largest number, which only a tampered copy holds, both are written over.
+        let generation = newest.map_or(0, |copy| copy.generation).saturating_add(1);
         let body = [&generation.to_le_bytes(), payload].concat();
         let key = state_key(name);
         let sealed = envelope::seal(&key, &body);
@@ -55,7 +57,7 @@ impl<M: Medium> Store<M> {
             .map_or(0, u64::from_le_bytes);
         // A lost counter must not lead to keys that were used before.
         let seen = self.newest.map_or(0, |key| key.boot);
-        let boot = counted.max(seen) + 1;
+        let boot = counted.max(seen).saturating_add(1);
         self.save_cell(BOOT_CELL, &boot.to_le_bytes())?;
         Ok(boot)
     }
@@ -99,5 +101,28 @@ impl<M: Medium> Store<M> {
         split
             .map_err(|damage| self.damaged(Kind::State, place, damage))
             .ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Journal as _, MemJournal, OutboxQuota};
+
+    #[test]
+    fn a_copy_of_the_largest_generation_is_written_over() {
+        let mut journal = MemJournal::new(OutboxQuota::default());
+        for (name, payload) in [("ota", &b"forged"[..]), (BOOT_CELL, &[0xff; 8])] {
+            let key = state_key(name);
+            let body = [&u64::MAX.to_le_bytes(), payload].concat();
+            let put = KvOp::Put(key.clone(), envelope::seal(&key, &body));
+            journal.medium_mut().apply(vec![put]).unwrap();
+        }
+        assert_eq!(journal.load_state("ota").unwrap().unwrap(), b"forged");
+        journal.save_state("ota", b"ours").unwrap();
+        assert_eq!(journal.load_state("ota").unwrap().unwrap(), b"ours");
+        assert_eq!(journal.begin_boot().unwrap(), u64::MAX);
+        journal.append(u64::MAX, u64::MAX, b"record").unwrap();
+        assert_eq!(journal.oldest(1, 100, None).unwrap().len(), 1);
     }
 }

@@ -141,7 +141,11 @@ fn graphs() -> Vec<Vec<u8>> {
     let far = Graph::default()
         .node("Softmax", &["x"], "y", &[("axis", &[1 << 50])])
         .model(&[1, 4], &[]);
-    vec![relu, dense, reshape, far]
+    // Found by this target: tract followed the second axis without end, in all memory.
+    let astray = Graph::default()
+        .node("Transpose", &["x"], "y", &[("perm", &[0, 0, 0])])
+        .model(&[1, 2, 3], &[]);
+    vec![relu, dense, reshape, far, astray]
 }
 
 /// A chain of drawn operators with drawn attributes and constants.

@@ -72,7 +72,9 @@ pub(super) fn inspect(
     if !nodes.is_empty() {
         return Err(LoadError::Operators { engine, nodes });
     }
-    each_attribute(graph, &refuse_attribute)?;
+    each_attribute(graph, &|node, attribute| {
+        refuse_attribute(node, attribute, limit)
+    })?;
     refuse_large_input(input, limit)?;
     Ok(Declared {
         input: input.name.clone(),
@@ -177,7 +179,11 @@ fn collect_unsupported(graph: &GraphProto, onnx: &Onnx, found: &mut Vec<String>)
     }
 }
 
-fn refuse_attribute(node: &NodeProto, attribute: &AttributeProto) -> Result<(), LoadError> {
+fn refuse_attribute(
+    node: &NodeProto,
+    attribute: &AttributeProto,
+    limit: u64,
+) -> Result<(), LoadError> {
     let refuse = |why| {
         Err(LoadError::Attribute {
             node: describe(node),
@@ -193,6 +199,11 @@ fn refuse_attribute(node: &NodeProto, attribute: &AttributeProto) -> Result<(), 
     }
     if attribute.name == "perm" && !is_permutation(&attribute.ints) {
         return refuse("does not name each axis once");
+    }
+    // The library walks over each place of a window.
+    let window = attribute.ints.iter().map(|size| size.unsigned_abs().max(1));
+    if attribute.name == "kernel_shape" && window.fold(1, u64::saturating_mul) > limit {
+        return refuse("is larger than any value of the graph may be");
     }
     Ok(())
 }

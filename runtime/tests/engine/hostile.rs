@@ -271,13 +271,36 @@ fn constants_that_claim_more_than_the_limit_are_refused() {
     }
 }
 
+/// An attribute that is a list of numbers.
+fn numbers(name: &str, list: &[i64]) -> Message {
+    let attribute = Message::default().bytes(1, name).int(20, 7);
+    list.iter()
+        .fold(attribute, |a, number| a.int(8, number.cast_unsigned()))
+}
+
+#[test]
+fn windows_larger_than_any_value_are_refused() {
+    let pooled = |window: &[i64]| {
+        let pool = node("MaxPool", &["x"], "y").nested(5, &numbers("kernel_shape", window));
+        let x = value("x", FLOAT, &[1, 1, 6, 6].map(Axis::Size));
+        let y = value("y", FLOAT, &[1, 1, 5, 5].map(Axis::Size));
+        model(&graph(&[x], &[y], &[pool]))
+    };
+    load(&pooled(&[2, 2])).unwrap();
+    // The library never returned from these.
+    for window in [[2, 1 << 61], [1 << 31, 1 << 31], [i64::MIN, 1]] {
+        let message = refusal(&pooled(&window));
+        assert!(
+            message.contains("kernel_shape of operator MaxPool"),
+            "{message}"
+        );
+    }
+}
+
 #[test]
 fn axes_that_no_tensor_has_are_refused() {
     let transposed = |name: &str, axes: &[i64]| {
-        let attribute = Message::default().bytes(1, name).int(20, 7);
-        let attribute = axes
-            .iter()
-            .fold(attribute, |a, axis| a.int(8, axis.cast_unsigned()));
+        let attribute = numbers(name, axes);
         let relu = node("Relu", &["x"], "h");
         let transpose = node("Transpose", &["h"], "y").nested(5, &attribute);
         let x = value("x", FLOAT, &[Axis::Size(1), Axis::Size(2), Axis::Size(3)]);

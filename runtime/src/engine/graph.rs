@@ -20,9 +20,9 @@ use crate::error::LoadError;
 const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
 /// Unsupported operators named in one message.
 const NAMED: usize = 8;
-/// Highest axis that a node may name. The library reserves room for as many axes as one says,
-/// and a reservation that fails ends the process.
-const MAX_AXIS: u64 = 64;
+/// Highest axis that a node may name, and most axes of any value. The library reserves room for
+/// as many axes as one says, and a reservation that fails ends the process.
+pub(super) const MAX_AXIS: u64 = 64;
 
 /// What the rest of the loader needs to know of a graph that may be loaded.
 pub(super) struct Declared {

@@ -124,6 +124,16 @@ fn close_batch(model: &mut InferenceModel, axis: &OpenAxis) -> Result<(), BoxErr
 fn refuse_large_values(model: &TypedModel, limit: u64) -> Result<(), LoadError> {
     for node in model.nodes() {
         for output in &node.outputs {
+            let rank = output.fact.rank();
+            if rank as u64 > graph::MAX_AXIS {
+                // The optimiser moves one axis at a time, and looks at all of them for each.
+                let why = format!(
+                    "node \"{}\" makes a value of {rank} axes, over the limit of {}",
+                    node.name,
+                    graph::MAX_AXIS
+                );
+                return Err(failed("analyse", why));
+            }
             let item = output.fact.datum_type.size_of() as u64;
             let bytes = output.fact.shape.as_concrete().map_or(0, |s| {
                 s.iter().fold(item, |n, &d| n.saturating_mul(d as u64))

@@ -298,6 +298,27 @@ fn windows_larger_than_any_value_are_refused() {
 }
 
 #[test]
+fn values_of_more_axes_than_a_tensor_has_are_refused() {
+    let reshaped = |axes: usize| {
+        let shape = Message::default().int(1, axes as u64).int(2, 7);
+        let shape = shape
+            .bytes(8, "s")
+            .bytes(9, 1i64.to_le_bytes().repeat(axes));
+        let x = value("x", FLOAT, &[Axis::Size(1)]);
+        let y = value("y", FLOAT, &vec![Axis::Size(1); axes]);
+        let nodes = [node("Relu", &["x"], "h"), node("Reshape", &["h", "s"], "y")];
+        load(&model(&graph(&[x], &[y], &nodes).nested(5, &shape))).err()
+    };
+    assert!(reshaped(8).is_none());
+    // The library takes minutes for hundreds of axes.
+    let text = chain(&reshaped(600).unwrap());
+    assert!(
+        text.contains("a value of 600 axes, over the limit"),
+        "{text}"
+    );
+}
+
+#[test]
 fn axes_that_no_tensor_has_are_refused() {
     let transposed = |name: &str, axes: &[i64]| {
         let attribute = numbers(name, axes);

@@ -312,10 +312,7 @@ fn values_of_more_axes_than_a_tensor_has_are_refused() {
     assert!(reshaped(8).is_none());
     // The library takes minutes for hundreds of axes.
     let text = chain(&reshaped(600).unwrap());
-    assert!(
-        text.contains("a value of 600 axes, over the limit"),
-        "{text}"
-    );
+    assert!(text.contains("axes, over the limit of 64"), "{text}");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! never runs a model and never talks to a network; it reads and writes bytes that its
 //! caller hands over.
 
+#[cfg(feature = "compile")]
+pub mod compile;
 pub mod container;
 pub mod golden;
 pub mod manifest;
@@ -15,7 +17,8 @@ pub use container::{BundleError, Container, VerifiedManifest};
 pub use golden::{GoldenCase, GoldenVectors};
 pub use manifest::{
     Channel, Chunking, Component, Decision, FileEntry, FileRole, InputSpec, Lineage, Manifest,
-    Normalisation, OutputSpec, Quantisation, Requires, Scoring, TensorSpec, Tolerance, Window,
+    Normalisation, Numerics, OutputSpec, Quantisation, Requires, Scoring, TensorSpec, Tolerance,
+    Window,
 };
 pub use spec::Spec;
 pub use tensor::{DType, Tensor, TensorError};

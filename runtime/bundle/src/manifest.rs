@@ -267,6 +267,15 @@ pub struct OutputSpec {
     pub decision: Decision,
 }
 
+/// In which numbers a compiled model computes. Both keep weights in 8 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Numerics {
+    /// As the quantised model means it: every quantiser rounds and clamps.
+    Exact,
+    /// Quantisers clamp and do not round.
+    Float,
+}
+
 /// How far a device's golden outputs may lie from the expected ones.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Tolerance {

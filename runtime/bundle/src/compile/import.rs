@@ -1,0 +1,401 @@
+//! From the bytes of an ONNX file to a [`Graph`].
+//!
+//! What is refused here: data outside the file, functions of the model's own, sparse and
+//! string constants, names that are made twice or never. `Constant` nodes become constants,
+//! and nodes are put in topological order, since some exporters do not.
+
+use std::collections::{BTreeMap, HashSet};
+
+use prost::Message as _;
+
+use super::array::{Array, Data, ElementType, of};
+use super::error::CompileError;
+use super::graph::{Attribute, Graph, Node, ValueId};
+use super::proto::{
+    AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+    attribute,
+};
+
+/// Value of `TensorProto::data_location` for data in another file.
+const EXTERNAL: i32 = 1;
+const STRING: i32 = 8;
+
+/// Reads a model.
+///
+/// # Errors
+/// [`CompileError`] of what is not ONNX, breaks its rules or is not taken.
+pub fn import(model: &[u8]) -> Result<Graph, CompileError> {
+    let model = ModelProto::decode(model).map_err(CompileError::NotOnnx)?;
+    if let Some(function) = model.functions.first() {
+        return Err(CompileError::unsupported(
+            format!("function \"{}\"", function.name),
+            "the model defines operators of its own",
+            "inline them with onnx.inliner.inline_local_functions",
+        ));
+    }
+    let proto = model
+        .graph
+        .ok_or_else(|| CompileError::Invalid("it has no graph".to_owned()))?;
+    let mut graph = Graph::default();
+    for import in model.opset_import {
+        match import.domain.as_str() {
+            "" | "ai.onnx" => graph.opset = import.version,
+            _ => {
+                graph.domains.insert(import.domain, import.version);
+            }
+        }
+    }
+    if graph.opset < 1 {
+        return Err(CompileError::Invalid(
+            "it does not say which operator set it uses".to_owned(),
+        ));
+    }
+    Importer { graph }.run(proto)
+}
+
+struct Importer {
+    graph: Graph,
+}
+
+impl Importer {
+    fn run(mut self, proto: GraphProto) -> Result<Graph, CompileError> {
+        if !proto.sparse_initializer.is_empty() {
+            return Err(CompileError::unsupported(
+                "a sparse constant",
+                "sparse tensors are not taken",
+                "store it as a dense tensor",
+            ));
+        }
+        for tensor in proto.initializer {
+            let id = self.declare(&tensor.name)?;
+            let array = array(tensor)?;
+            self.graph.set_constant(id, array);
+        }
+        for input in proto.input {
+            // Files of old versions list constants among the inputs.
+            match self.graph.find(&input.name) {
+                Some(known) => self.describe(known, &input),
+                None => {
+                    let id = self.declare(&input.name)?;
+                    self.describe(id, &input);
+                    self.graph.inputs.push(id);
+                }
+            }
+        }
+        let nodes = self.constants_out_of(proto.node)?;
+        for node in &nodes {
+            for output in node.output.iter().filter(|o| !o.is_empty()) {
+                self.declare(output)?;
+            }
+        }
+        for node in nodes {
+            let node = self.node(node)?;
+            self.graph.nodes.push(node);
+        }
+        for output in &proto.output {
+            let id = self.wanted(&output.name, "the graph's outputs")?;
+            self.describe(id, output);
+            self.graph.outputs.push(id);
+        }
+        if self.graph.outputs.is_empty() {
+            return Err(CompileError::Invalid("it has no output".to_owned()));
+        }
+        for info in &proto.value_info {
+            if let Some(id) = self.graph.find(&info.name) {
+                self.describe(id, info);
+            }
+        }
+        self.sort()?;
+        Ok(self.graph)
+    }
+
+    fn declare(&mut self, name: &str) -> Result<ValueId, CompileError> {
+        if name.is_empty() || self.graph.find(name).is_some() {
+            return Err(CompileError::Invalid(format!(
+                "the value \"{name}\" is made twice or has no name"
+            )));
+        }
+        Ok(self.graph.add_value(name))
+    }
+
+    fn wanted(&self, name: &str, by: &str) -> Result<ValueId, CompileError> {
+        self.graph.find(name).ok_or_else(|| {
+            CompileError::Invalid(format!("{by} read \"{name}\", which nothing makes"))
+        })
+    }
+
+    fn describe(&mut self, id: ValueId, info: &ValueInfoProto) {
+        let Some(tensor) = info.kind.as_ref().and_then(|k| k.tensor.as_ref()) else {
+            return;
+        };
+        let value = self.graph.value_mut(id);
+        if value.constant.is_some() {
+            return;
+        }
+        value.element = Some(ElementType(tensor.elem_type)).filter(|e| e.0 != 0);
+        value.shape = tensor.shape.as_ref().map(|shape| {
+            let axis = |value: &Option<DimensionValue>| match value {
+                Some(DimensionValue::Size(size)) => usize::try_from(*size).ok().filter(|n| *n > 0),
+                _ => None,
+            };
+            shape.dim.iter().map(|d| axis(&d.value)).collect()
+        });
+    }
+
+    /// Makes constants of `Constant` nodes and gives the other ones.
+    fn constants_out_of(&mut self, nodes: Vec<NodeProto>) -> Result<Vec<NodeProto>, CompileError> {
+        let mut others = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
+            if !standard || node.op_type != "Constant" {
+                others.push(node);
+                continue;
+            }
+            let [name] = node.output.as_slice() else {
+                return Err(CompileError::Invalid(
+                    "a Constant has one output".to_owned(),
+                ));
+            };
+            let name = name.clone();
+            let value = constant_of(node)?;
+            let id = self.declare(&name)?;
+            self.graph.set_constant(id, value);
+        }
+        Ok(others)
+    }
+
+    fn node(&self, proto: NodeProto) -> Result<Node, CompileError> {
+        let name = match (proto.name.as_str(), proto.output.first()) {
+            ("", Some(output)) => output.clone(),
+            _ => proto.name.clone(),
+        };
+        let by = format!("inputs of {} \"{name}\"", proto.op_type);
+        let places = |names: &[String]| -> Result<Vec<Option<ValueId>>, CompileError> {
+            let mut places = Vec::with_capacity(names.len());
+            for name in names {
+                places.push(match name.as_str() {
+                    "" => None,
+                    name => Some(self.wanted(name, &by)?),
+                });
+            }
+            while places.last() == Some(&None) {
+                places.pop();
+            }
+            Ok(places)
+        };
+        let inputs = places(&proto.input)?;
+        let outputs = places(&proto.output)?;
+        let mut attributes = BTreeMap::new();
+        let mut captures = Vec::new();
+        for attribute in proto.attribute {
+            if let Some(inner) = &attribute.g {
+                self.captured(inner, &mut HashSet::new(), &mut captures);
+            }
+            let name = attribute.name.clone();
+            attributes.insert(name, value_of(attribute, &proto.op_type)?);
+        }
+        Ok(Node {
+            name,
+            domain: match proto.domain.as_str() {
+                "ai.onnx" => String::new(),
+                _ => proto.domain,
+            },
+            op: proto.op_type,
+            inputs,
+            outputs,
+            attributes,
+            captures,
+        })
+    }
+
+    /// What `inner` and the graphs inside it read from this graph.
+    fn captured(
+        &self,
+        inner: &GraphProto,
+        outside: &mut HashSet<String>,
+        captures: &mut Vec<ValueId>,
+    ) {
+        let mut own = outside.clone();
+        own.extend(inner.input.iter().map(|i| i.name.clone()));
+        own.extend(inner.initializer.iter().map(|i| i.name.clone()));
+        for node in &inner.node {
+            own.extend(node.output.iter().cloned());
+        }
+        let inputs = inner.node.iter().flat_map(|n| &n.input);
+        let outputs = inner.output.iter().map(|o| &o.name);
+        for name in inputs.chain(outputs).filter(|n| !own.contains(*n)) {
+            if let Some(id) = self.graph.find(name)
+                && !captures.contains(&id)
+            {
+                captures.push(id);
+            }
+        }
+        for graph in inner.node.iter().flat_map(|n| &n.attribute) {
+            if let Some(graph) = &graph.g {
+                self.captured(graph, &mut own, captures);
+            }
+        }
+    }
+
+    fn sort(&mut self) -> Result<(), CompileError> {
+        let makers = self.graph.makers();
+        let nodes = std::mem::take(&mut self.graph.nodes);
+        let mut waits: Vec<usize> = Vec::with_capacity(nodes.len());
+        let mut wakes: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+        for (place, node) in nodes.iter().enumerate() {
+            let before: HashSet<usize> = node
+                .reads()
+                .filter_map(|v| makers.get(&v).copied())
+                .collect();
+            for maker in &before {
+                wakes[*maker].push(place);
+            }
+            waits.push(before.len());
+        }
+        let mut ready: std::collections::BTreeSet<usize> =
+            (0..nodes.len()).filter(|&n| waits[n] == 0).collect();
+        let mut slots: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
+        while let Some(place) = ready.pop_first() {
+            self.graph.nodes.extend(slots[place].take());
+            for &next in &wakes[place] {
+                waits[next] -= 1;
+                if waits[next] == 0 {
+                    ready.insert(next);
+                }
+            }
+        }
+        match slots.into_iter().flatten().next() {
+            Some(node) => Err(CompileError::Invalid(format!(
+                "{} needs its own output",
+                node.title()
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn constant_of(node: NodeProto) -> Result<Array, CompileError> {
+    let name = node.output.first().cloned().unwrap_or_default();
+    let refused = |what: &str| {
+        CompileError::unsupported(
+            format!("Constant \"{name}\""),
+            format!("it holds {what}"),
+            "store it as a dense tensor of numbers",
+        )
+    };
+    let Some(attribute) = node.attribute.into_iter().next() else {
+        return Err(CompileError::Invalid(format!(
+            "Constant \"{name}\" has no value"
+        )));
+    };
+    let what = attribute.name.clone();
+    match value_of(attribute, "Constant")? {
+        Attribute::Tensor(array) => Ok(array),
+        Attribute::Float(v) => Ok(Array::scalar(v)),
+        Attribute::Floats(v) => Ok(Array::row(v)),
+        Attribute::Ints(v) => Ok(Array::indices(v)),
+        Attribute::Int(v) => {
+            Array::new(Vec::new(), Data::I64(vec![v])).ok_or_else(|| refused(&what))
+        }
+        _ => Err(refused(&what)),
+    }
+}
+
+fn value_of(proto: AttributeProto, op: &str) -> Result<Attribute, CompileError> {
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(match proto.kind {
+        attribute::FLOAT => Attribute::Float(proto.f),
+        attribute::INT => Attribute::Int(proto.i),
+        attribute::STRING => Attribute::String(text(proto.s)),
+        attribute::FLOATS => Attribute::Floats(proto.floats),
+        attribute::INTS => Attribute::Ints(proto.ints),
+        attribute::STRINGS => Attribute::Strings(proto.strings.into_iter().map(text).collect()),
+        attribute::TENSOR => match proto.t {
+            Some(tensor) => Attribute::Tensor(array(tensor)?),
+            None => Attribute::Ints(Vec::new()),
+        },
+        attribute::GRAPH => Attribute::Graph(Box::new(proto.g.unwrap_or_default())),
+        _ => {
+            return Err(CompileError::unsupported(
+                format!("attribute \"{}\" of {op}", proto.name),
+                "its type is not taken",
+                "export the model with plain attributes",
+            ));
+        }
+    })
+}
+
+/// The elements of a tensor, wherever the file keeps them.
+pub(super) fn array(tensor: TensorProto) -> Result<Array, CompileError> {
+    let title = format!("the constant \"{}\"", tensor.name);
+    if tensor.data_location == EXTERNAL || !tensor.external_data.is_empty() {
+        return Err(CompileError::unsupported(
+            title,
+            "its data lie in another file",
+            "save the model with all data in one file",
+        ));
+    }
+    if tensor.data_type == STRING {
+        return Err(CompileError::unsupported(
+            title,
+            "it holds text",
+            "encode text as numbers before the model",
+        ));
+    }
+    let shape: Option<Vec<usize>> = tensor
+        .dims
+        .iter()
+        .map(|&d| usize::try_from(d).ok())
+        .collect();
+    let invalid = || CompileError::Invalid(format!("{title} does not fit its shape"));
+    let shape = shape.ok_or_else(invalid)?;
+    let raw = tensor.raw_data;
+    let is_raw = !raw.is_empty();
+    // 32-bit fields carry the smaller integers, one each.
+    let small = &tensor.int32_data;
+    macro_rules! narrow {
+        ($t:ty) => {
+            match is_raw {
+                true => of(&raw, <$t>::from_le_bytes),
+                false => small
+                    .iter()
+                    .map(|&v| <$t>::try_from(v).map_err(|_| invalid()))
+                    .collect::<Result<_, _>>()?,
+            }
+        };
+    }
+    let data = match ElementType(tensor.data_type) {
+        ElementType::F32 if is_raw => Data::F32(of(&raw, f32::from_le_bytes)),
+        ElementType::F32 => Data::F32(tensor.float_data),
+        ElementType::F64 if is_raw => Data::F64(of(&raw, f64::from_le_bytes)),
+        ElementType::F64 => Data::F64(tensor.double_data),
+        ElementType::I8 => Data::I8(narrow!(i8)),
+        ElementType::U8 => Data::U8(narrow!(u8)),
+        ElementType::I16 => Data::I16(narrow!(i16)),
+        ElementType::U16 => Data::U16(narrow!(u16)),
+        ElementType::I32 => Data::I32(narrow!(i32)),
+        ElementType::I64 if is_raw => Data::I64(of(&raw, i64::from_le_bytes)),
+        ElementType::I64 => Data::I64(tensor.int64_data),
+        ElementType::U32 if is_raw => Data::U32(of(&raw, u32::from_le_bytes)),
+        ElementType::U32 => Data::U32(
+            tensor
+                .uint64_data
+                .iter()
+                .map(|&v| u32::try_from(v).map_err(|_| invalid()))
+                .collect::<Result<_, _>>()?,
+        ),
+        ElementType::U64 if is_raw => Data::U64(of(&raw, u64::from_le_bytes)),
+        ElementType::U64 => Data::U64(tensor.uint64_data),
+        ElementType::BOOL if is_raw => Data::Bool(raw.iter().map(|&b| b != 0).collect()),
+        ElementType::BOOL => Data::Bool(small.iter().map(|&v| v != 0).collect()),
+        ElementType(code) if is_raw => Data::Other { code, bytes: raw },
+        ElementType(code) => {
+            return Err(CompileError::unsupported(
+                title,
+                format!("its elements are {}", ElementType(code)),
+                "store them as raw data",
+            ));
+        }
+    };
+    Array::new(shape, data).ok_or_else(invalid)
+}

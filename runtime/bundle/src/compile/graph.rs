@@ -23,6 +23,8 @@ pub struct Value {
     pub element: Option<ElementType>,
     /// Size of each axis where it is said; `None` for an open axis.
     pub shape: Option<Vec<Option<usize>>>,
+    /// What the file calls each axis, where it does; empty where it says nothing at all.
+    pub axis_names: Vec<Option<String>>,
     /// The elements of a constant.
     pub constant: Option<Array>,
 }
@@ -76,6 +78,8 @@ pub struct Graph {
     pub outputs: Vec<ValueId>,
     values: Vec<Value>,
     names: HashMap<String, ValueId>,
+    /// The last number that was put behind a name that was taken.
+    numbers: HashMap<String, u32>,
 }
 
 impl Node {
@@ -170,9 +174,9 @@ impl Graph {
     /// Adds a value of this name, or of this name with a number behind where it is taken.
     pub fn add_value(&mut self, name: &str) -> ValueId {
         let mut unique = name.to_owned();
-        let mut count = 1;
         while self.names.contains_key(&unique) {
-            count += 1;
+            let count = self.numbers.entry(name.to_owned()).or_insert(1);
+            *count += 1;
             unique = format!("{name}.{count}");
         }
         let id = ValueId(self.values.len());
@@ -181,6 +185,7 @@ impl Graph {
             name: unique,
             element: None,
             shape: None,
+            axis_names: Vec::new(),
             constant: None,
         });
         id
@@ -199,6 +204,11 @@ impl Graph {
         value.element = Some(array.element());
         value.shape = Some(array.shape().iter().copied().map(Some).collect());
         value.constant = Some(array);
+    }
+
+    /// Every value there is.
+    pub fn ids(&self) -> impl Iterator<Item = ValueId> + use<> {
+        (0..self.values.len()).map(ValueId)
     }
 
     /// What is known of `id`.

@@ -2,9 +2,10 @@
 //!
 //! What is refused here: data outside the file, functions of the model's own, sparse and
 //! string constants, names that are made twice or never. `Constant` nodes become constants,
-//! and nodes are put in topological order, since some exporters do not.
+//! and nodes are put in topological order, since some exporters do not. [`inline()`] reads the
+//! graph of a branch into the graph around it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use prost::Message as _;
 
@@ -50,15 +51,50 @@ pub fn import(model: &[u8]) -> Result<Graph, CompileError> {
             "it does not say which operator set it uses".to_owned(),
         ));
     }
-    Importer { graph }.run(proto)
+    let body = Importer::new(&mut graph, false).run(proto)?;
+    graph.nodes = body.nodes;
+    graph.outputs = body.outputs;
+    if graph.outputs.is_empty() {
+        return Err(CompileError::Invalid("it has no output".to_owned()));
+    }
+    Ok(graph)
 }
 
-struct Importer {
-    graph: Graph,
+/// What a graph is made of beside its values.
+pub(super) struct Body {
+    /// In topological order.
+    pub(super) nodes: Vec<Node>,
+    /// What it gives.
+    pub(super) outputs: Vec<ValueId>,
 }
 
-impl Importer {
-    fn run(mut self, proto: GraphProto) -> Result<Graph, CompileError> {
+/// Reads the graph of a branch into `graph`, where its values get names of their own. On an
+/// error values may have been added that nothing reads.
+pub(super) fn inline(graph: &mut Graph, proto: GraphProto) -> Result<Body, CompileError> {
+    if !proto.input.is_empty() {
+        return Err(CompileError::Invalid("a branch takes inputs".to_owned()));
+    }
+    Importer::new(graph, true).run(proto)
+}
+
+struct Importer<'g> {
+    graph: &'g mut Graph,
+    /// What this graph's own names mean.
+    scope: HashMap<String, ValueId>,
+    /// Whether there is a graph around this one, whose values may be read and hidden.
+    is_inner: bool,
+}
+
+impl<'g> Importer<'g> {
+    fn new(graph: &'g mut Graph, is_inner: bool) -> Self {
+        Self {
+            graph,
+            scope: HashMap::new(),
+            is_inner,
+        }
+    }
+
+    fn run(mut self, proto: GraphProto) -> Result<Body, CompileError> {
         if !proto.sparse_initializer.is_empty() {
             return Err(CompileError::unsupported(
                 "a sparse constant",
@@ -73,7 +109,7 @@ impl Importer {
         }
         for input in proto.input {
             // Files of old versions list constants among the inputs.
-            match self.graph.find(&input.name) {
+            match self.scope.get(&input.name).copied() {
                 Some(known) => self.describe(known, &input),
                 None => {
                     let id = self.declare(&input.name)?;
@@ -82,44 +118,49 @@ impl Importer {
                 }
             }
         }
-        let nodes = self.constants_out_of(proto.node)?;
-        for node in &nodes {
+        let protos = self.constants_out_of(proto.node)?;
+        for node in &protos {
             for output in node.output.iter().filter(|o| !o.is_empty()) {
                 self.declare(output)?;
             }
         }
-        for node in nodes {
-            let node = self.node(node)?;
-            self.graph.nodes.push(node);
+        let mut nodes = Vec::with_capacity(protos.len());
+        for node in protos {
+            nodes.push(self.node(node)?);
         }
+        let mut outputs = Vec::with_capacity(proto.output.len());
         for output in &proto.output {
             let id = self.wanted(&output.name, "the graph's outputs")?;
             self.describe(id, output);
-            self.graph.outputs.push(id);
-        }
-        if self.graph.outputs.is_empty() {
-            return Err(CompileError::Invalid("it has no output".to_owned()));
+            outputs.push(id);
         }
         for info in &proto.value_info {
-            if let Some(id) = self.graph.find(&info.name) {
+            if let Some(id) = self.scope.get(&info.name).copied() {
                 self.describe(id, info);
             }
         }
-        self.sort()?;
-        Ok(self.graph)
+        let nodes = sorted(nodes)?;
+        Ok(Body { nodes, outputs })
     }
 
     fn declare(&mut self, name: &str) -> Result<ValueId, CompileError> {
-        if name.is_empty() || self.graph.find(name).is_some() {
+        if name.is_empty() || self.scope.contains_key(name) {
             return Err(CompileError::Invalid(format!(
                 "the value \"{name}\" is made twice or has no name"
             )));
         }
-        Ok(self.graph.add_value(name))
+        let id = self.graph.add_value(name);
+        self.scope.insert(name.to_owned(), id);
+        Ok(id)
+    }
+
+    fn find(&self, name: &str) -> Option<ValueId> {
+        let around = || self.graph.find(name).filter(|_| self.is_inner);
+        self.scope.get(name).copied().or_else(around)
     }
 
     fn wanted(&self, name: &str, by: &str) -> Result<ValueId, CompileError> {
-        self.graph.find(name).ok_or_else(|| {
+        self.find(name).ok_or_else(|| {
             CompileError::Invalid(format!("{by} read \"{name}\", which nothing makes"))
         })
     }
@@ -132,6 +173,12 @@ impl Importer {
         if value.constant.is_some() {
             return;
         }
+        let named = |value: &Option<DimensionValue>| match value {
+            Some(DimensionValue::Name(name)) if !name.is_empty() => Some(name.clone()),
+            _ => None,
+        };
+        let axes = tensor.shape.iter().flat_map(|shape| &shape.dim);
+        value.axis_names = axes.map(|d| named(&d.value)).collect();
         value.element = Some(ElementType(tensor.elem_type)).filter(|e| e.0 != 0);
         value.shape = tensor.shape.as_ref().map(|shape| {
             let axis = |value: &Option<DimensionValue>| match value {
@@ -186,10 +233,10 @@ impl Importer {
         let inputs = places(&proto.input)?;
         let outputs = places(&proto.output)?;
         let mut attributes = BTreeMap::new();
-        let mut captures = Vec::new();
+        let mut captures = BTreeSet::new();
         for attribute in proto.attribute {
-            if let Some(inner) = &attribute.g {
-                self.captured(inner, &mut HashSet::new(), &mut captures);
+            for inner in attribute.g.iter().chain(&attribute.graphs) {
+                self.captured(inner, &mut Vec::new(), &mut captures)?;
             }
             let name = attribute.name.clone();
             attributes.insert(name, value_of(attribute, &proto.op_type)?);
@@ -204,73 +251,83 @@ impl Importer {
             inputs,
             outputs,
             attributes,
-            captures,
+            captures: captures.into_iter().collect(),
         })
     }
 
-    /// What `inner` and the graphs inside it read from this graph.
-    fn captured(
+    /// What `inner` and the graphs inside it read from this graph. Each of `hidden` are the
+    /// names that one of the graphs on the way defines itself.
+    fn captured<'p>(
         &self,
-        inner: &GraphProto,
-        outside: &mut HashSet<String>,
-        captures: &mut Vec<ValueId>,
-    ) {
-        let mut own = outside.clone();
-        own.extend(inner.input.iter().map(|i| i.name.clone()));
-        own.extend(inner.initializer.iter().map(|i| i.name.clone()));
-        for node in &inner.node {
-            own.extend(node.output.iter().cloned());
+        inner: &'p GraphProto,
+        hidden: &mut Vec<HashSet<&'p str>>,
+        captures: &mut BTreeSet<ValueId>,
+    ) -> Result<(), CompileError> {
+        let inputs = inner.input.iter().map(|i| &i.name);
+        let constants = inner.initializer.iter().map(|i| &i.name);
+        let made = inner.node.iter().flat_map(|n| &n.output);
+        let own = inputs.chain(constants).chain(made);
+        hidden.push(own.map(String::as_str).collect());
+        let reads = inner.node.iter().flat_map(|n| &n.input);
+        for name in reads.chain(inner.output.iter().map(|o| &o.name)) {
+            if hidden.iter().any(|own| own.contains(name.as_str())) {
+                continue;
+            }
+            let Some(id) = self.find(name) else {
+                continue;
+            };
+            if self.graph.name(id) != name {
+                return Err(CompileError::Invalid(format!(
+                    "two values that inner graphs read are called \"{name}\""
+                )));
+            }
+            captures.insert(id);
         }
-        let inputs = inner.node.iter().flat_map(|n| &n.input);
-        let outputs = inner.output.iter().map(|o| &o.name);
-        for name in inputs.chain(outputs).filter(|n| !own.contains(*n)) {
-            if let Some(id) = self.graph.find(name)
-                && !captures.contains(&id)
-            {
-                captures.push(id);
+        for attribute in inner.node.iter().flat_map(|n| &n.attribute) {
+            for graph in attribute.g.iter().chain(&attribute.graphs) {
+                self.captured(graph, hidden, captures)?;
             }
         }
-        for graph in inner.node.iter().flat_map(|n| &n.attribute) {
-            if let Some(graph) = &graph.g {
-                self.captured(graph, &mut own, captures);
+        hidden.pop();
+        Ok(())
+    }
+}
+
+/// The nodes in topological order, otherwise in theirs.
+fn sorted(nodes: Vec<Node>) -> Result<Vec<Node>, CompileError> {
+    let all = nodes.iter().enumerate();
+    let made = all.flat_map(|(place, n)| n.outputs.iter().flatten().map(move |v| (*v, place)));
+    let makers: HashMap<ValueId, usize> = made.collect();
+    let mut waits: Vec<usize> = Vec::with_capacity(nodes.len());
+    let mut wakes: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for (place, node) in nodes.iter().enumerate() {
+        let before: HashSet<usize> = node
+            .reads()
+            .filter_map(|v| makers.get(&v).copied())
+            .collect();
+        for maker in &before {
+            wakes[*maker].push(place);
+        }
+        waits.push(before.len());
+    }
+    let mut ready: BTreeSet<usize> = (0..nodes.len()).filter(|&n| waits[n] == 0).collect();
+    let mut slots: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
+    let mut sorted = Vec::with_capacity(slots.len());
+    while let Some(place) = ready.pop_first() {
+        sorted.extend(slots[place].take());
+        for &next in &wakes[place] {
+            waits[next] -= 1;
+            if waits[next] == 0 {
+                ready.insert(next);
             }
         }
     }
-
-    fn sort(&mut self) -> Result<(), CompileError> {
-        let makers = self.graph.makers();
-        let nodes = std::mem::take(&mut self.graph.nodes);
-        let mut waits: Vec<usize> = Vec::with_capacity(nodes.len());
-        let mut wakes: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
-        for (place, node) in nodes.iter().enumerate() {
-            let before: HashSet<usize> = node
-                .reads()
-                .filter_map(|v| makers.get(&v).copied())
-                .collect();
-            for maker in &before {
-                wakes[*maker].push(place);
-            }
-            waits.push(before.len());
-        }
-        let mut ready: std::collections::BTreeSet<usize> =
-            (0..nodes.len()).filter(|&n| waits[n] == 0).collect();
-        let mut slots: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
-        while let Some(place) = ready.pop_first() {
-            self.graph.nodes.extend(slots[place].take());
-            for &next in &wakes[place] {
-                waits[next] -= 1;
-                if waits[next] == 0 {
-                    ready.insert(next);
-                }
-            }
-        }
-        match slots.into_iter().flatten().next() {
-            Some(node) => Err(CompileError::Invalid(format!(
-                "{} needs its own output",
-                node.title()
-            ))),
-            None => Ok(()),
-        }
+    match slots.into_iter().flatten().next() {
+        Some(node) => Err(CompileError::Invalid(format!(
+            "{} needs its own output",
+            node.title()
+        ))),
+        None => Ok(sorted),
     }
 }
 
@@ -388,7 +445,14 @@ pub(super) fn array(tensor: TensorProto) -> Result<Array, CompileError> {
         ElementType::U64 => Data::U64(tensor.uint64_data),
         ElementType::BOOL if is_raw => Data::Bool(raw.iter().map(|&b| b != 0).collect()),
         ElementType::BOOL => Data::Bool(small.iter().map(|&v| v != 0).collect()),
-        ElementType(code) if is_raw => Data::Other { code, bytes: raw },
+        ElementType(code) if is_raw => {
+            let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            let bits = elements.and_then(|n| n.checked_mul(bits(code)?));
+            if bits.map(|bits| bits.div_ceil(8)) != Some(raw.len()) {
+                return Err(invalid());
+            }
+            Data::Other { code, bytes: raw }
+        }
         ElementType(code) => {
             return Err(CompileError::unsupported(
                 title,
@@ -398,4 +462,16 @@ pub(super) fn array(tensor: TensorProto) -> Result<Array, CompileError> {
         }
     };
     Array::new(shape, data).ok_or_else(invalid)
+}
+
+/// Bits of one element of a type that is only carried along.
+fn bits(code: i32) -> Option<usize> {
+    Some(match code {
+        10 | 16 => 16,
+        14 => 64,
+        15 => 128,
+        17..=20 => 8,
+        21..=23 => 4,
+        _ => return None,
+    })
 }

@@ -31,7 +31,8 @@ impl Display for Graph {
 }
 
 impl Graph {
-    fn kind(&self, id: ValueId) -> String {
+    /// Element type and shape of a value, with a space before them.
+    pub(super) fn kind(&self, id: ValueId) -> String {
         let value = self.value(id);
         let element = value.element.map_or("?", |e| e.name());
         let Some(shape) = &value.shape else {

@@ -9,6 +9,8 @@
 mod element;
 mod linear;
 mod parameter;
+#[cfg(test)]
+mod peer;
 mod pool;
 mod quantise;
 mod window;

@@ -174,6 +174,7 @@ fn draft(spec: &Spec, created_unix_s: u64, model: &dyn Model) -> Manifest {
         tolerance: spec.golden.tolerance,
         lineage: spec.lineage.clone(),
         components: spec.components.clone(),
+        numerics: None,
     }
 }
 

@@ -12,6 +12,7 @@
 
 use std::path::{Path, PathBuf};
 
+use drover_bundle::compile::{Numerics, compile};
 use drover_bundle::{
     Channel, Chunking, DType, Decision, InputSpec, Manifest, Normalisation, OutputSpec, Requires,
     Scoring, TensorSpec, Tolerance, Window,
@@ -49,6 +50,7 @@ fn manifest(model: &dyn drover_runtime::Model) -> Manifest {
         epoch: 0,
         lineage: Default::default(),
         components: Vec::new(),
+        numerics: None,
         created_unix_s: 0,
         description: String::new(),
         files: vec![],
@@ -188,14 +190,12 @@ impl Confusion {
     }
 }
 
-#[test]
-fn the_measured_f1_score_is_reproduced() {
-    let Some(shared) = shared() else { return };
-    let model = load(&shared, "skab_ae_qdq_s8s8_pc.onnx");
+/// Every window of every recording through the pipeline.
+fn score(shared: &Path, model: Box<dyn drover_runtime::Model>) -> Confusion {
     let manifest = manifest(model.as_ref());
     let mut pipeline = Pipeline::new(&manifest, model).unwrap();
     let mut confusion = Confusion::default();
-    let files = recordings(&shared);
+    let files = recordings(shared);
     assert_eq!(files.len(), 30);
     for file in &files {
         let recording = read(file, &manifest.input);
@@ -210,6 +210,14 @@ fn the_measured_f1_score_is_reproduced() {
         assert!(pipeline.finish().unwrap().is_empty(), "all were calibrated");
         assert_eq!(next as usize, recording.rows.len() - ROWS + 1);
     }
+    confusion
+}
+
+#[test]
+fn the_measured_f1_score_is_reproduced() {
+    let Some(shared) = shared() else { return };
+    let model = load(&shared, "skab_ae_qdq_s8s8_pc.onnx");
+    let confusion = score(&shared, model);
     let (f1, far, mar) = (confusion.f1(), confusion.far(), confusion.mar());
     println!("F1 {f1:.4}, false alarms {far:.4}, missed {mar:.4}");
     assert!((f1 - 0.729).abs() < 0.01, "F1 is {f1}, measured was 0.729");
@@ -221,6 +229,21 @@ fn the_measured_f1_score_is_reproduced() {
         (mar - 0.278).abs() < 0.01,
         "missed {mar}, measured were 0.278"
     );
+}
+
+/// Without the clamps of its quantisers the model has an F1 of 0.562.
+#[test]
+fn what_saturation_taught_the_model_outlives_compiling() {
+    let Some(shared) = shared() else { return };
+    let path = shared.join("models/skab_ae_qdq_s8s8_pc.onnx");
+    let bytes = std::fs::read(path).unwrap();
+    for numerics in [Numerics::Exact, Numerics::Float] {
+        let compiled = compile(&bytes, numerics).unwrap();
+        let model = TractEngine.load(&compiled.model, &LoadOptions::default());
+        let f1 = score(&shared, model.unwrap()).f1();
+        println!("{numerics:?}: F1 {f1:.4}");
+        assert!((f1 - 0.729).abs() < 0.02, "{numerics:?}: F1 is {f1}");
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub(crate) fn manifest(version: &str, channels: &[&str]) -> Manifest {
         epoch: 0,
         lineage: Default::default(),
         components: Vec::new(),
+        numerics: None,
         created_unix_s: 0,
         description: String::new(),
         files: Vec::new(),

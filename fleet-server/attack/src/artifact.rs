@@ -118,6 +118,7 @@ impl Recipe {
             tolerance: Tolerance::RangeFraction(0.01),
             lineage: Lineage::default(),
             components: Vec::new(),
+            numerics: None,
         };
         Ok(Artifact::of(manifest, payload, self.weight))
     }

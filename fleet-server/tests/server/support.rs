@@ -418,6 +418,7 @@ pub(crate) fn bundle(counter: u64, signers: &[u8]) -> Container {
         epoch: 0,
         lineage: Default::default(),
         components: Vec::new(),
+        numerics: None,
         created_unix_s: 1,
         description: "a test".into(),
         files,

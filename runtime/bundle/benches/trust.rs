@@ -149,6 +149,7 @@ fn manifest() -> Manifest {
         tolerance: Tolerance::RangeFraction(0.05),
         lineage: Lineage::default(),
         components: Vec::new(),
+        numerics: None,
     }
 }
 

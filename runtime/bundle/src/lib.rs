@@ -17,8 +17,8 @@ pub use container::{BundleError, Container, VerifiedManifest};
 pub use golden::{GoldenCase, GoldenVectors};
 pub use manifest::{
     Channel, Chunking, Component, Decision, FileEntry, FileRole, InputSpec, Lineage, Manifest,
-    Normalisation, Numerics, OutputSpec, Quantisation, Requires, Scoring, TensorSpec, Tolerance,
-    Window,
+    Normalisation, Numerics, OutputSpec, Quantisation, ReferenceKind, Requires, Scoring,
+    TensorSpec, Tolerance, Validated, Window,
 };
 pub use spec::Spec;
 pub use tensor::{DType, Tensor, TensorError};

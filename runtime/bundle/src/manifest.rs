@@ -1,8 +1,8 @@
 //! The manifest: everything a device must know of a bundle, in one signed payload.
 //!
 //! Wire form: one version byte, then postcard of [`Manifest`]. Format 1, which knows neither
-//! lineage nor components, is still read; see `manifest/format.rs`. Unknown versions, unknown
-//! trailing bytes and manifests that break a rule of [`Manifest::check`] are refused, so
+//! lineage nor components, is still read, and format 2 is what a manifest of an uncompiled model
+//! is still written in; see `manifest/format.rs`. Unknown versions, unknown trailing bytes and manifests that break a rule of [`Manifest::check`] are refused, so
 //! that a decoded manifest can be used without asking again. The digest of a bundle is the
 //! SHA-256 of exactly these bytes.
 
@@ -13,8 +13,9 @@ use crate::tensor::DType;
 mod check;
 mod format;
 
-/// Format version that [`Manifest::encode`] writes; [`Manifest::decode`] also reads format 1.
-pub const VERSION: u8 = 2;
+/// The newest format version. [`Manifest::encode`] writes it where the model was compiled, and
+/// format 2 where not, which older agents read too; [`Manifest::decode`] also reads format 1.
+pub const VERSION: u8 = 3;
 /// A manifest larger than this is refused before it is parsed.
 pub const MAX_BYTES: usize = 128 * 1024;
 /// Bundles of more files than this are refused.
@@ -56,6 +57,9 @@ pub struct Manifest {
     pub lineage: Lineage,
     /// What the model was made of and with; empty in format 1.
     pub components: Vec<Component>,
+    /// What was validated when the model was compiled; nothing of one that is as it came, and
+    /// before format 3.
+    pub numerics: Option<Validated>,
 }
 
 /// Where a model comes from. Drover shows and signs these facts, it does not judge them; an
@@ -276,6 +280,80 @@ pub enum Numerics {
     Float,
 }
 
+impl Numerics {
+    /// `exact` or `float`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Float => "float",
+        }
+    }
+}
+
+/// By whom the outputs were computed that a compiled model was compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReferenceKind {
+    /// Whoever builds the bundle brought them.
+    Given,
+    /// The compiler's evaluator: the model as it came, operator by operator as ONNX defines it.
+    Own,
+    /// onnxruntime.
+    Ort,
+    /// The engine, on a float model as it came.
+    Engine,
+}
+
+impl ReferenceKind {
+    /// What files, JSON and command lines call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Own => "own",
+            Self::Ort => "ort",
+            Self::Engine => "engine",
+        }
+    }
+}
+
+/// What a compiled model computes, and how far from the model as it came.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validated {
+    /// In which numbers the compiled model computes.
+    pub numerics: Numerics,
+    /// SHA-256 of the model as it came.
+    pub source_sha256: [u8; 32],
+    /// The compiler and its version, one line.
+    pub compiler: String,
+    /// Who computed the outputs that it was compared with.
+    pub reference: ReferenceKind,
+    /// Inputs that it was compared on.
+    pub cases: u32,
+    /// Largest difference of an output element, in the output's unit; of integer outputs in
+    /// steps.
+    pub max_abs: f32,
+    /// Mean difference of the output elements, in the same unit.
+    pub mean_abs: f32,
+    /// Largest minus least reference output, in the same unit.
+    pub range: f32,
+    /// What one step of the last quantiser is worth in the output, in the same unit; nothing
+    /// of a model without quantisers, or with quantisers that set their scale as they run.
+    pub step: Option<f32>,
+    /// Share of the cases whose largest element is the reference's, 0 to 1.
+    pub argmax: f32,
+}
+
+impl Validated {
+    /// Largest difference in steps of the last quantiser.
+    pub fn max_steps(&self) -> Option<f32> {
+        self.step.map(|step| self.max_abs / step)
+    }
+
+    /// Mean difference in steps of the last quantiser.
+    pub fn mean_steps(&self) -> Option<f32> {
+        self.step.map(|step| self.mean_abs / step)
+    }
+}
+
 /// How far a device's golden outputs may lie from the expected ones.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Tolerance {
@@ -413,6 +491,22 @@ pub(crate) mod tests {
             tolerance: Tolerance::RangeFraction(0.06),
             lineage: Lineage::default(),
             components: Vec::new(),
+            numerics: None,
+        }
+    }
+
+    pub(crate) fn validated() -> Validated {
+        Validated {
+            numerics: Numerics::Exact,
+            source_sha256: [5; 32],
+            compiler: "drover 0.1.0".into(),
+            reference: ReferenceKind::Own,
+            cases: 8,
+            max_abs: 0.25,
+            mean_abs: 0.125,
+            range: 16.0,
+            step: Some(0.25),
+            argmax: 1.0,
         }
     }
 
@@ -427,7 +521,7 @@ pub(crate) mod tests {
     #[test]
     fn broken_rules_are_named() {
         type Break = fn(&mut Manifest);
-        let cases: [(Break, &str); 13] = [
+        let cases: [(Break, &str); 16] = [
             (|m| m.name = "../x".into(), "field name"),
             (
                 |m| m.files[0].name = "../../etc/passwd".into(),
@@ -441,6 +535,15 @@ pub(crate) mod tests {
             (|m| m.counter = 0, "field counter"),
             (|m| m.lineage.commit = "x".repeat(257), "field lineage"),
             (|m| m.lineage.approved_by = "a\nb".into(), "field lineage"),
+            (|m| m.numerics.as_mut().unwrap().cases = 0, "field numerics"),
+            (
+                |m| m.numerics.as_mut().unwrap().max_abs = f32::NAN,
+                "field numerics",
+            ),
+            (
+                |m| m.numerics.as_mut().unwrap().compiler = "a\nb".into(),
+                "field numerics",
+            ),
             (
                 |m| m.components.push(component("a<1", "")),
                 "field components",
@@ -458,7 +561,10 @@ pub(crate) mod tests {
             ),
         ];
         for (break_it, wanted) in cases {
-            let mut manifest = sample();
+            let mut manifest = Manifest {
+                numerics: Some(validated()),
+                ..sample()
+            };
             break_it(&mut manifest);
             let message = manifest.check().unwrap_err().to_string();
             assert!(message.contains(wanted), "{message} lacks {wanted}");

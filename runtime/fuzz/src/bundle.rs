@@ -35,7 +35,7 @@ pub const PARSERS: &[Parser] = &[
         read: read_manifest,
         seeds: || {
             let newest = sample_manifest().encode().expect("it is acceptable");
-            vec![newest, format_1_manifest()]
+            vec![newest, format_1_manifest(), compiled_manifest()]
         },
     },
     Parser {
@@ -134,6 +134,27 @@ fn sample_container() -> Vec<u8> {
         payload: payload.clone(),
     };
     container.encode().expect("it is small")
+}
+
+/// The sample in format 3, as it is when its model was compiled.
+fn compiled_manifest() -> Vec<u8> {
+    let numerics = drover_bundle::Validated {
+        numerics: drover_bundle::Numerics::Float,
+        source_sha256: [7; 32],
+        compiler: "drover".into(),
+        reference: drover_bundle::ReferenceKind::Ort,
+        cases: 1,
+        max_abs: 0.5,
+        mean_abs: 0.25,
+        range: 2.0,
+        step: Some(0.5),
+        argmax: 1.0,
+    };
+    let manifest = Manifest {
+        numerics: Some(numerics),
+        ..sample_manifest()
+    };
+    manifest.encode().expect("it is acceptable")
 }
 
 /// The sample in format 1, which ended before the lineage and is read for ever.
@@ -245,7 +266,7 @@ fn manifest_with_drawn_parts(u: &mut Unstructured<'_>) {
         let Some(drawn) = draw::<Manifest>(u) else {
             return;
         };
-        match u.int_in_range(0..=9).unwrap_or(0) {
+        match u.int_in_range(0..=10).unwrap_or(0) {
             0 => manifest.files = drawn.files,
             1 => manifest.chunking = drawn.chunking,
             2 => manifest.input = drawn.input,
@@ -255,6 +276,7 @@ fn manifest_with_drawn_parts(u: &mut Unstructured<'_>) {
             6 => manifest.input.normalisation = drawn.input.normalisation,
             7 => manifest.output.scoring = drawn.output.scoring,
             8 => manifest.output.decision = drawn.output.decision,
+            9 => manifest.numerics = drawn.numerics,
             _ => {
                 (manifest.name, manifest.tolerance) = (drawn.name, drawn.tolerance);
             }

@@ -60,6 +60,7 @@ pub(crate) fn manifest(
         epoch: 0,
         lineage: Default::default(),
         components: Vec::new(),
+        numerics: None,
         created_unix_s: 0,
         description: String::new(),
         files: vec![

@@ -21,6 +21,7 @@ fn manifest() -> Manifest {
         epoch: 0,
         lineage: Default::default(),
         components: Vec::new(),
+        numerics: None,
         created_unix_s: 0,
         description: String::new(),
         files: vec![],

@@ -101,6 +101,7 @@ pub(super) fn bundle(counter: u64) -> Bundle {
         epoch: 0,
         lineage: Default::default(),
         components: Vec::new(),
+        numerics: None,
         created_unix_s: 0,
         description: String::new(),
         files,

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use drover_bundle::{
     BundleError, Component, Container, FileRole, GoldenVectors, InputSpec, Lineage, Manifest,
-    OutputSpec, Requires, Tolerance, container,
+    OutputSpec, Requires, Tolerance, Validated, container,
 };
 use drover_sketch::Baseline;
 use drover_trust::Envelope;
@@ -93,6 +93,8 @@ struct View<'a> {
     tolerance: Tolerance,
     lineage: &'a Lineage,
     components: &'a [Component],
+    /// Absent when the model is as it came.
+    numerics: Option<NumericsView<'a>>,
     /// Absent when the golden file does not parse.
     golden_cases: Option<usize>,
     /// Absent when there is no baseline or it does not parse.
@@ -111,6 +113,41 @@ struct FileView<'a> {
 struct ChunkingView {
     chunk_bytes: u32,
     digests: Vec<Digest>,
+}
+
+#[derive(Serialize)]
+struct NumericsView<'a> {
+    numerics: &'static str,
+    source_sha256: Digest,
+    compiler: &'a str,
+    reference: &'static str,
+    cases: u32,
+    max_abs: f32,
+    mean_abs: f32,
+    range: f32,
+    step: Option<f32>,
+    max_steps: Option<f32>,
+    mean_steps: Option<f32>,
+    argmax: f32,
+}
+
+impl<'a> NumericsView<'a> {
+    fn new(validated: &'a Validated) -> Self {
+        Self {
+            numerics: validated.numerics.name(),
+            source_sha256: Digest(validated.source_sha256),
+            compiler: &validated.compiler,
+            reference: validated.reference.name(),
+            cases: validated.cases,
+            max_abs: validated.max_abs,
+            mean_abs: validated.mean_abs,
+            range: validated.range,
+            step: validated.step,
+            max_steps: validated.max_steps(),
+            mean_steps: validated.mean_steps(),
+            argmax: validated.argmax,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -175,6 +212,7 @@ fn view<'a>(container: &Container, manifest: &'a Manifest) -> View<'a> {
         tolerance: manifest.tolerance,
         lineage: &manifest.lineage,
         components: &manifest.components,
+        numerics: manifest.numerics.as_ref().map(NumericsView::new),
         golden_cases: golden.map(|g| g.cases.len()),
         baseline: baseline.map(|b| features(&b)),
     }

@@ -5,8 +5,8 @@ use drover_trust::mutation::{Check, is_disabled};
 
 use super::{
     Component, Decision, FileRole, MAX_COMPONENTS, MAX_FILES, MAX_TOTAL_BYTES, Manifest,
-    ManifestError, Normalisation, Quantisation, Scoring, TensorSpec, Tolerance, is_file_name,
-    is_model_name,
+    ManifestError, Normalisation, Quantisation, Scoring, TensorSpec, Tolerance, Validated,
+    is_file_name, is_model_name,
 };
 use crate::tensor::DType;
 
@@ -32,6 +32,7 @@ impl Manifest {
         self.check_input()?;
         self.check_output()?;
         self.check_origin()?;
+        self.check_numerics()?;
         match self.tolerance {
             Tolerance::RangeFraction(f) if !(f.is_finite() && (0.0..1.0).contains(&f)) => {
                 refuse("tolerance", "a range fraction lies in 0..1")
@@ -180,6 +181,29 @@ impl Manifest {
         Ok(())
     }
 
+    fn check_numerics(&self) -> Result<(), ManifestError> {
+        let Some(validated) = &self.numerics else {
+            return Ok(());
+        };
+        let compiler = &validated.compiler;
+        if compiler.is_empty() || compiler.len() > 128 || compiler.chars().any(char::is_control) {
+            return refuse(
+                "numerics",
+                "name the compiler in at most 128 bytes of one line",
+            );
+        }
+        if validated.cases == 0 {
+            return refuse("numerics", "nothing is validated without a case");
+        }
+        match validated.is_sound() {
+            true => Ok(()),
+            false => refuse(
+                "numerics",
+                "differences are finite and not negative, a step is above zero, a share at most 1",
+            ),
+        }
+    }
+
     fn check_origin(&self) -> Result<(), ManifestError> {
         let lineage = &self.lineage;
         for text in [
@@ -204,6 +228,17 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+impl Validated {
+    fn is_sound(&self) -> bool {
+        let not_negative = |x: f32| x.is_finite() && x >= 0.0;
+        not_negative(self.max_abs)
+            && not_negative(self.mean_abs)
+            && not_negative(self.range)
+            && self.step.is_none_or(positive)
+            && (0.0..=1.0).contains(&self.argmax)
     }
 }
 

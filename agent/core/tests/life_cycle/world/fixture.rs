@@ -110,6 +110,7 @@ impl Bundle {
             epoch: 1,
             lineage: Default::default(),
             components: Vec::new(),
+            numerics: None,
             created_unix_s: 1000,
             description: String::new(),
             files,

@@ -2,7 +2,7 @@
 
 use drover_bundle::{Decision, Normalisation, Quantisation, Scoring, TensorSpec, Tolerance};
 
-use super::View;
+use super::{NumericsView, View};
 use crate::clock;
 use crate::table::Table;
 
@@ -36,6 +36,9 @@ pub(super) fn table(view: &View<'_>) -> Table {
     input(&mut table, view);
     output(&mut table, view);
     golden(&mut table, view);
+    if let Some(numerics) = &view.numerics {
+        validated(&mut table, numerics);
+    }
     for feature in view.baseline.iter().flatten() {
         let value = format!(
             "{} values in {} bins, every {}. counted, {} to {}, mean {}, deviation {}",
@@ -151,6 +154,21 @@ fn golden(table: &mut Table, view: &View<'_>) {
         Tolerance::RangeFraction(f) => format!("within {} % of the range", f * 100.0),
     };
     table.pair("golden vectors", format!("{cases}, {tolerance}"));
+}
+
+fn validated(table: &mut Table, view: &NumericsView<'_>) {
+    let of = format!("{} numerics by {}", view.numerics, view.compiler);
+    table.pair("compiled to", of);
+    table.pair("compiled from", format!("SHA-256 {}", view.source_sha256));
+    let against = format!("{} cases, reference {}", view.cases, view.reference);
+    table.pair("validated on", against);
+    let (most, mean) = (view.max_abs, view.mean_abs);
+    let mut difference = format!("at most {most}, {mean} on average");
+    if let (Some(most), Some(mean)) = (view.max_steps, view.mean_steps) {
+        difference.push_str(&format!(", {most:.2} and {mean:.3} output steps"));
+    }
+    difference.push_str(&format!("; the same class in {:.1} %", view.argmax * 100.0));
+    table.pair("difference", difference);
 }
 
 fn tensor(tensor: &TensorSpec, quantisation: Option<Quantisation>) -> String {

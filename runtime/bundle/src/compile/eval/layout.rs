@@ -1,7 +1,45 @@
-//! Not written yet.
+//! Operators that move elements and compute none: shapes, axes, parts and copies.
+//!
+//! Every one of them says for each element of its result where it comes from, by one list of
+//! offsets per axis ([`select::grid`]), and takes all of them in one step ([`select::select`]).
+//! So each works for every element type. [`argument`] reads what operators are told.
+
+pub(super) mod argument;
+mod extend;
+mod form;
+mod order;
+mod part;
+mod resize;
+pub(super) mod select;
 
 use super::Kernel;
 
-pub(super) fn kernel(_domain: &str, _op: &str) -> Option<Kernel> {
-    None
+pub(super) fn kernel(domain: &str, op: &str) -> Option<Kernel> {
+    if !matches!(domain, "" | "ai.onnx") {
+        return None;
+    }
+    Some(match op {
+        "Identity" | "Dropout" => form::identity,
+        "Reshape" => form::reshape,
+        "Flatten" => form::flatten,
+        "Squeeze" => form::squeeze,
+        "Unsqueeze" => form::unsqueeze,
+        "Shape" => form::shape,
+        "Size" => form::size,
+        "Transpose" => order::transpose,
+        "DepthToSpace" => order::depth_to_space,
+        "SpaceToDepth" => order::space_to_depth,
+        "Concat" => part::concat,
+        "Split" => part::split,
+        "Slice" => part::slice,
+        "Gather" => part::gather,
+        "Expand" => extend::expand,
+        "Tile" => extend::tile,
+        "Pad" => extend::pad,
+        "ConstantOfShape" => extend::constant_of_shape,
+        "Range" => extend::range,
+        "Resize" => resize::resize,
+        "Upsample" => resize::upsample,
+        _ => return None,
+    })
 }

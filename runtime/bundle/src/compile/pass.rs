@@ -11,6 +11,7 @@ mod clean;
 mod fold;
 mod hoist;
 mod operator;
+mod shape;
 mod upgrade;
 
 use super::error::CompileError;
@@ -50,5 +51,10 @@ pub const PASSES: &[Pass] = &[
     Pass {
         name: "clean",
         run: clean::run,
+    },
+    // What is read next may rely on every shape that follows from the inputs.
+    Pass {
+        name: "shape",
+        run: shape::run,
     },
 ];

@@ -13,7 +13,6 @@ mod parameter;
 mod peer;
 mod pool;
 mod quantise;
-mod window;
 
 use super::{Call, Kernel, Outcome};
 

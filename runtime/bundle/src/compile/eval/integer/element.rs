@@ -3,9 +3,9 @@
 //! Each element is made real, computed in `f32` and quantised, as onnxruntime does it.
 
 use super::parameter::{Parameters, Single, Target, integers};
-use super::quantise::axis_of;
 use super::{Call, Outcome};
 use crate::compile::array::Data;
+use crate::compile::eval::layout::argument::{axis, volume};
 
 /// `QLinearAdd`.
 pub(super) fn add(call: &Call<'_>) -> Outcome {
@@ -19,7 +19,7 @@ pub(super) fn mul(call: &Call<'_>) -> Outcome {
 
 /// `QLinearSigmoid`.
 pub(super) fn sigmoid(call: &Call<'_>) -> Outcome {
-    each(call, |x| 1.0 / (1.0 + (-x).exp()))
+    each(call, |x| 1.0 / (1.0 + libm::expf(-x)))
 }
 
 /// `QLinearLeakyRelu`.
@@ -36,8 +36,8 @@ pub(super) fn concat(call: &Call<'_>) -> Outcome {
     }
     let first = call.input(2)?;
     let target = Target::of(call, 0, 1, first.element())?;
-    let axis = call.node.int("axis").ok_or("it has no axis")?;
-    let axis = axis_of(axis, first.rank())?;
+    let along = call.node.int("axis").ok_or("it has no axis")?;
+    let axis = axis(along, first.rank())?;
     let mut shape = first.shape().to_vec();
     shape[axis] = 0;
     let mut parts = Vec::with_capacity(count / 3);
@@ -133,10 +133,7 @@ pub(super) fn spread(shapes: &[&[usize]]) -> Result<(Vec<usize>, Vec<Vec<usize>>
             }
         }
     }
-    let size = result.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    let size = size
-        .filter(|n| *n <= 1 << 28)
-        .ok_or("the result is too large")?;
+    let size = volume(&result)?;
     let places = shapes.iter().map(|shape| places(shape, &result, size));
     let places = places.collect();
     Ok((result, places))

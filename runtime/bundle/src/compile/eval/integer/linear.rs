@@ -5,9 +5,10 @@
 use super::element::spread;
 use super::parameter::{Parameters, Single, Target, integers, stretched};
 use super::quantise::dynamically;
-use super::window::Window;
 use super::{Call, Outcome};
 use crate::compile::array::{Array, Data, ElementType};
+use crate::compile::eval::float::window::Window;
+use crate::compile::eval::layout::argument::{effort, volume};
 
 /// `ConvInteger`: the sums alone.
 pub(super) fn conv_integer(call: &Call<'_>) -> Outcome {
@@ -234,33 +235,39 @@ fn convolved(
     if input.len() != kernel.len() {
         return Err("input and weights differ in their axes".to_owned());
     }
-    let window = Window::of(call.node, input, kernel)?;
+    let window = Window::of(call, input, kernel)?;
     let w_zero = stretched(w_zero.to_vec(), made)?;
     let x: Vec<i32> = integers(x)?
         .iter()
         .map(|q| q.wrapping_sub(x_zero))
         .collect();
     let w = integers(w)?;
-    let (plane, taps) = (window.outputs(), window.taps());
-    let from_plane: usize = input.iter().product();
     let mut shape = vec![batch, made];
-    shape.extend(&window.output);
-    let mut values = vec![0i32; sized(&shape)?];
-    for tap in 0..taps {
-        let pairs = window.pairs(tap);
+    shape.extend(window.output());
+    let size = volume(&shape)?;
+    effort(&[size, each, kernel.iter().product()])?;
+    let plane: usize = window.output().iter().product();
+    let from_plane: usize = input.iter().product();
+    let kernel: usize = kernel.iter().product();
+    let mut values = vec![0i32; size];
+    let mut taps = Vec::new();
+    for place in 0..plane {
+        window.taps(place, &mut taps);
         for image in 0..batch {
             for channel in 0..made {
-                let to = &mut values[(image * made + channel) * plane..][..plane];
                 let first = channel / (made / groups) * each;
+                let zero = w_zero[channel];
+                let mut sum = 0i32;
                 for own in 0..each {
-                    let weight = w[(channel * each + own) * taps + tap];
-                    let weight = weight.wrapping_sub(w_zero[channel]);
-                    let place = (image * channels + first + own) * from_plane;
-                    let from = &x[place..][..from_plane];
-                    for &(output, input) in &pairs {
-                        to[output] = to[output].wrapping_add(weight.wrapping_mul(from[input]));
+                    let weights = &w[(channel * each + own) * kernel..][..kernel];
+                    let at = (image * channels + first + own) * from_plane;
+                    let from = &x[at..][..from_plane];
+                    for &(tap, input) in &taps {
+                        let weight = weights[tap].wrapping_sub(zero);
+                        sum = sum.wrapping_add(weight.wrapping_mul(from[input]));
                     }
                 }
+                values[(image * made + channel) * plane + place] = sum;
             }
         }
     }
@@ -307,7 +314,9 @@ fn multiplied(a: &Array, a_zero: &[i32], b: &Array, b_zero: &[i32]) -> Result<Su
         stretched(b_zero.to_vec(), columns)?,
     );
     let (a, b) = (integers(a)?, integers(b)?);
-    let mut values = vec![0i32; sized(&shape)?];
+    let size = volume(&shape)?;
+    effort(&[size, inner])?;
+    let mut values = vec![0i32; size];
     let whole = (rows * columns).max(1);
     let matrices = values
         .chunks_mut(whole)
@@ -333,11 +342,4 @@ fn multiplied(a: &Array, a_zero: &[i32], b: &Array, b_zero: &[i32]) -> Result<Su
         plane: 1,
         values,
     })
-}
-
-/// Number of elements of a result.
-fn sized(shape: &[usize]) -> Result<usize, String> {
-    let size = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    size.filter(|n| *n <= 1 << 28)
-        .ok_or_else(|| "the result is too large".to_owned())
 }

@@ -1,29 +1,37 @@
 //! Quantised averages and softmax.
 
 use super::parameter::{Single, Target, integers};
-use super::quantise::axis_of;
-use super::window::{Window, sizes};
 use super::{Call, Outcome};
 use crate::compile::array::Array;
+use crate::compile::eval::float::window::Window;
+use crate::compile::eval::layout::argument::{axes, axis, effort, size, volume};
 
 /// `QLinearAveragePool`.
 pub(super) fn average(call: &Call<'_>) -> Outcome {
     let pool = Pool::of(call)?;
     let kernel = call.node.ints("kernel_shape").ok_or("it has no kernel")?;
-    let window = Window::of(call.node, &pool.spatial, &sizes(kernel)?)?;
+    let kernel: Vec<usize> = kernel.iter().map(|n| size(*n)).collect::<Result<_, _>>()?;
+    let window = Window::of(call, &pool.spatial, &kernel)?;
+    effort(&[pool.q.len(), volume(&kernel)?])?;
     let with_pads = call.node.int("count_include_pad").unwrap_or(0) != 0;
-    pool.averaged(&window, with_pads)
+    pool.averaged(&window.output(), |place, taps| {
+        window.taps(place, taps);
+        match with_pads {
+            true => window.covered(place),
+            false => taps.len(),
+        }
+    })
 }
 
 /// `QLinearGlobalAveragePool`.
 pub(super) fn global_average(call: &Call<'_>) -> Outcome {
     let pool = Pool::of(call)?;
-    let plain = crate::compile::graph::Node {
-        attributes: std::collections::BTreeMap::new(),
-        ..call.node.clone()
-    };
-    let window = Window::of(&plain, &pool.spatial, &pool.spatial)?;
-    pool.averaged(&window, false)
+    let plane: usize = pool.spatial.iter().product();
+    let output = vec![1; pool.spatial.len()];
+    pool.averaged(&output, |_, taps| {
+        *taps = (0..plane).map(|n| (n, n)).collect();
+        plane
+    })
 }
 
 /// `QLinearReduceMean` over the axes of its attribute, or over all.
@@ -34,9 +42,9 @@ pub(super) fn reduce_mean(call: &Call<'_>) -> Outcome {
     let mut reduced = vec![false; x.rank()];
     match call.node.ints("axes") {
         None => reduced.fill(true),
-        Some(axes) => {
-            for axis in axes {
-                reduced[axis_of(*axis, x.rank())?] = true;
+        Some(listed) => {
+            for axis in axes(listed, x.rank())? {
+                reduced[axis] = true;
             }
         }
     }
@@ -73,7 +81,7 @@ pub(super) fn softmax(call: &Call<'_>) -> Outcome {
     let x = call.input(0)?;
     let at = Single::of(call, 1, 2)?;
     let target = Target::of(call, 3, 4, x.element())?;
-    let axis = axis_of(call.node.int("axis").unwrap_or(-1), x.rank())?;
+    let axis = axis(call.node.int("axis").unwrap_or(-1), x.rank())?;
     let (length, inner) = match call.node.int("opset") {
         Some(..13) => (x.shape()[axis..].iter().product(), 1),
         _ => (x.shape()[axis], x.shape()[axis + 1..].iter().product()),
@@ -85,8 +93,10 @@ pub(super) fn softmax(call: &Call<'_>) -> Outcome {
         for offset in 0..inner {
             let line = || (0..length).map(move |n| start + offset + n * inner);
             let most = line().map(|n| q[n]).max().unwrap_or(0);
-            let power =
-                |n: usize| (f64::from(at.scale) * (f64::from(q[n]) - f64::from(most))).exp();
+            let power = |n: usize| {
+                let below = f64::from(q[n]) - f64::from(most);
+                libm::exp(f64::from(at.scale) * below)
+            };
             let sum: f64 = line().map(power).sum();
             for n in line() {
                 values[n] = target.quantised((power(n) / sum) as f32);
@@ -130,55 +140,43 @@ impl Pool {
         })
     }
 
-    fn averaged(&self, window: &Window, with_pads: bool) -> Outcome {
-        let (from, to) = (window.input.iter().product::<usize>(), window.outputs());
-        let mut counts = vec![0; to];
-        // Where an element of a channel lies among all of `plane` per channel.
-        let place = |image: usize, channel: usize, plane: usize, n: usize| match self.last {
-            true => (image * plane + n) * self.channels + channel,
-            false => (image * self.channels + channel) * plane + n,
-        };
-        let total = self.batch.checked_mul(self.channels);
-        let total = total
-            .and_then(|n| n.checked_mul(to))
-            .filter(|n| *n <= 1 << 28);
-        let mut sums = vec![0i64; total.ok_or("the result is too large")?];
-        for tap in 0..window.taps() {
-            for (output, input) in window.pairs(tap) {
-                counts[output] += 1;
-                for image in 0..self.batch {
-                    for channel in 0..self.channels {
-                        let q = self.q[place(image, channel, from, input)];
-                        sums[place(image, channel, to, output)] +=
-                            i64::from(q) - i64::from(self.at.zero);
-                    }
-                }
-            }
-        }
-        if with_pads {
-            counts = window.counted_with_pads();
-        }
-        let at = |n: usize| match self.last {
-            true => n / self.channels % to,
-            false => n % to,
-        };
-        let values: Vec<i32> = sums
-            .iter()
-            .enumerate()
-            .map(|(n, sum)| {
-                let count = counts[at(n)].max(1) as f32;
-                self.target.quantised(*sum as f32 * self.at.scale / count)
-            })
-            .collect();
+    /// Averages over windows: `taps` puts those of a place into its list, each with the place
+    /// it reads, and gives the number to divide by.
+    fn averaged(
+        &self,
+        output: &[usize],
+        mut taps: impl FnMut(usize, &mut Vec<(usize, usize)>) -> usize,
+    ) -> Outcome {
         let mut shape = vec![self.batch];
         match self.last {
             true => {
-                shape.extend(&window.output);
+                shape.extend(output);
                 shape.push(self.channels);
             }
             false => {
                 shape.push(self.channels);
-                shape.extend(&window.output);
+                shape.extend(output);
+            }
+        }
+        let mut values = vec![0; volume(&shape)?];
+        let (from, to) = (self.spatial.iter().product(), output.iter().product());
+        // Where an element of a channel lies among `plane` elements for each channel.
+        let at = |image: usize, channel: usize, plane: usize, n: usize| match self.last {
+            true => (image * plane + n) * self.channels + channel,
+            false => (image * self.channels + channel) * plane + n,
+        };
+        let mut read = Vec::new();
+        for place in 0..to {
+            let count = taps(place, &mut read).max(1) as f32;
+            for image in 0..self.batch {
+                for channel in 0..self.channels {
+                    let all = read
+                        .iter()
+                        .map(|(_, n)| self.q[at(image, channel, from, *n)]);
+                    let sum: i64 = all.map(|q| i64::from(q) - i64::from(self.at.zero)).sum();
+                    values[at(image, channel, to, place)] =
+                        self.target.quantised(sum as f32 * self.at.scale / count);
+                }
             }
         }
         self.target.array(shape, &values)

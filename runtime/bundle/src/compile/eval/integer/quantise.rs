@@ -6,6 +6,7 @@
 use super::parameter::{Parameters, integers, saturate, usable};
 use super::{CONTRIB, Call, Outcome};
 use crate::compile::array::{Array, Data, ElementType};
+use crate::compile::eval::layout::argument;
 
 /// `y = saturate(round(x / scale) + zero)`.
 pub(super) fn quantise(call: &Call<'_>) -> Outcome {
@@ -132,7 +133,7 @@ fn places(call: &Call<'_>, x: &Array, scale: &Array, parameters: usize) -> Resul
     if axis.is_none() && call.node.domain == CONTRIB {
         return Err("many scales need an axis".to_owned());
     }
-    let axis = axis_of(axis.unwrap_or(1), x.rank())?;
+    let axis = argument::axis(axis.unwrap_or(1), x.rank())?;
     let shape = x.shape();
     let inner = shape[axis + 1..].iter().product();
     let length = shape[axis];
@@ -162,15 +163,4 @@ fn places(call: &Call<'_>, x: &Array, scale: &Array, parameters: usize) -> Resul
         count: wanted[axis],
         blocked: true,
     })
-}
-
-/// An axis counted from either end.
-pub(super) fn axis_of(axis: i64, rank: usize) -> Result<usize, String> {
-    let at = match axis < 0 {
-        true => axis.checked_add(rank as i64),
-        false => Some(axis),
-    };
-    at.and_then(|at| usize::try_from(at).ok())
-        .filter(|at| *at < rank)
-        .ok_or_else(|| format!("there is no axis {axis} among {rank}"))
 }

@@ -279,21 +279,22 @@ impl<'g> Rewrite<'g> {
                 Array::integers(element, row(count), &stretched(&values, count))
             }
         };
-        let scale = match scales {
-            Some(scales) => self.shared(&self.graph.name(scale).to_owned(), scales),
-            None => scale,
-        };
-        let zero = match (zero, zeros) {
-            (Some(zero), Some(zeros)) => {
-                Some(self.shared(&self.graph.name(zero).to_owned(), zeros))
-            }
-            (zero, _) => zero,
-        };
+        let scale = scales.map_or(scale, |scales| self.formed(scale, scales));
+        let zero = zero.map(|zero| match zeros {
+            Some(zeros) => self.formed(zero, zeros),
+            None => zero,
+        });
         Ok(Parameters {
             scale,
             zero,
             many: count > 1,
         })
+    }
+
+    /// The constant `id` in another form, as [`Rewrite::shared`] gives it.
+    fn formed(&mut self, id: ValueId, array: Array) -> ValueId {
+        let name = self.graph.name(id).to_owned();
+        self.shared(&name, array)
     }
 
     /// A constant of these elements: the one of this name where it has them, or a new one.

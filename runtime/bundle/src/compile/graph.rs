@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, HashMap};
 use super::array::{Array, ElementType};
 use super::proto::GraphProto;
 
+/// Operators that mean something else with fewer outputs.
+const COUNTING: [&str; 4] = ["If", "Loop", "Scan", "Split"];
+
 /// Names a value of one graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ValueId(usize);
@@ -288,8 +291,11 @@ impl Graph {
             for read in node.reads() {
                 wanted[read.0] = true;
             }
-            // An optional output in the last places that nobody reads need not be made.
-            while let Some(Some(last)) = node.outputs.last()
+            // An optional output in the last places that nobody reads need not be made. Some
+            // operators, though, go by the number of their outputs.
+            let counts = !node.is_standard() || COUNTING.contains(&node.op.as_str());
+            while !counts
+                && let Some(Some(last)) = node.outputs.last()
                 && !wanted[last.0]
                 && node.outputs.len() > 1
             {

@@ -225,12 +225,12 @@ impl<'g> Importer<'g> {
                     name => Some(self.wanted(name, &by)?),
                 });
             }
-            while places.last() == Some(&None) {
-                places.pop();
-            }
             Ok(places)
         };
-        let inputs = places(&proto.input)?;
+        let mut inputs = places(&proto.input)?;
+        while inputs.last() == Some(&None) {
+            inputs.pop();
+        }
         let outputs = places(&proto.output)?;
         let mut attributes = BTreeMap::new();
         let mut captures = BTreeSet::new();

@@ -1,6 +1,6 @@
 //! What computes nothing goes: no-ops, and quantisers that repeat each other.
 //!
-//! Matches Identity, Dropout outside of training, Cast to the type a value has, Reshape and
+//! Matches two Transposes or Reshapes in a row (the first one goes), Identity, Dropout outside of training, Cast to the type a value has, Reshape and
 //! Flatten to the shape it has, Transpose that moves nothing, Pad by nothing, Concat of one;
 //! `DequantizeLinear -> QuantizeLinear` of equal parameters; QuantizeLinear or
 //! DequantizeLinear that another one of the same value with equal parameters has computed
@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::compile::array::{Array, ElementType};
 use crate::compile::error::CompileError;
-use crate::compile::graph::{Graph, Node, ValueId};
+use crate::compile::graph::{Attribute, Graph, Node, ValueId};
 
 pub(super) fn run(graph: &mut Graph) -> Result<usize, CompileError> {
     let mut clean = Clean::new(graph);
@@ -23,6 +23,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<usize, CompileError> {
     let mut gone = vec![false; graph.nodes.len()];
     for place in 0..graph.nodes.len() {
         clean.redirect(&mut graph.nodes[place]);
+        changed += usize::from(clean.merge(graph, place).is_some());
         let Some(kept) = clean.same(graph, place) else {
             continue;
         };
@@ -115,6 +116,39 @@ impl Clean {
         self.makers.insert(output, maker);
         self.moved.insert(kept, output);
         true
+    }
+
+    /// Lets a layout operator read what the one before it reads.
+    fn merge(&self, graph: &mut Graph, place: usize) -> Option<()> {
+        let node = &graph.nodes[place];
+        let before = &graph.nodes[*self.makers.get(&node.input(0)?)?];
+        let source = before.input(0)?;
+        if !node.is_standard() || !before.is_standard() || node.op != before.op {
+            return None;
+        }
+        let perm = match node.op.as_str() {
+            "Transpose" => {
+                let (first, second) = (before.ints("perm")?, node.ints("perm")?);
+                let through = |&p: &i64| first.get(usize::try_from(p).ok()?).copied();
+                Some(second.iter().map(through).collect::<Option<Vec<i64>>>()?)
+            }
+            // A zero would stand for an axis of the shape between.
+            "Reshape" => {
+                let to = graph.constant(node.input(1)?)?.as_i64()?;
+                if to.contains(&0) {
+                    return None;
+                }
+                None
+            }
+            _ => return None,
+        };
+        let node = &mut graph.nodes[place];
+        node.inputs[0] = Some(source);
+        if let Some(perm) = perm {
+            let perm = Attribute::Ints(perm);
+            node.attributes.insert("perm".to_owned(), perm);
+        }
+        Some(())
     }
 
     /// The value that holds what the node at `place` computes, if there is one already.
@@ -282,7 +316,6 @@ fn output_shape(graph: &Graph, node: &Node) -> Option<Vec<usize>> {
 mod tests {
     use super::*;
     use crate::compile::draft::Draft;
-    use crate::compile::graph::Attribute;
 
     fn run(mut graph: Graph) -> String {
         super::run(&mut graph).unwrap();
@@ -318,6 +351,37 @@ opset 13
 in    x f32[1,2]
       y = Relu(x)
 out   y
+"
+        );
+    }
+
+    #[test]
+    fn layouts_in_a_row_are_one() {
+        let perm = |perm: &[i64]| [("perm", Attribute::Ints(perm.to_vec()))];
+        let graph = Draft::new(13)
+            .input("x", ElementType::F32, &[1, 2, 3])
+            .i64("pair", &[2, 3])
+            .i64("flat", &[1, -1])
+            .node_with("Transpose", &["x"], &["a"], &perm(&[0, 2, 1]))
+            .node_with("Transpose", &["a"], &["b"], &perm(&[0, 2, 1]))
+            .node_with("Transpose", &["a"], &["c"], &perm(&[2, 0, 1]))
+            .node("Reshape", &["c", "pair"], &["d"])
+            .node("Reshape", &["d", "flat"], &["e"])
+            .node("Relu", &["b"], &["y"])
+            .output("y")
+            .output("e")
+            .graph();
+        assert_eq!(
+            run(graph),
+            "\
+opset 13
+in    x f32[1,2,3]
+const flat i64[2] [1.0, -1.0]
+      c = Transpose(x) perm=[1, 0, 2]
+      e = Reshape(c, flat)
+      y = Relu(x)
+out   y
+out   e
 "
         );
     }

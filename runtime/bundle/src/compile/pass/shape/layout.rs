@@ -136,7 +136,10 @@ fn concat(inputs: &Inputs<'_>) -> Option<Shape> {
 fn split(inputs: &Inputs<'_>) -> Option<Vec<Shape>> {
     let from = inputs.shape(0)?;
     let axis = axis_of(inputs.int("axis", 0), from.len())?;
-    let parts = inputs.node.outputs.len();
+    let parts = match usize::try_from(inputs.int("num_outputs", 0)) {
+        Ok(parts @ 1..) if parts != inputs.node.outputs.len() => return None,
+        _ => inputs.node.outputs.len(),
+    };
     let lengths = match inputs.has(1) {
         true => sizes(inputs.indices(1)?)?,
         false => {

@@ -1,11 +1,14 @@
-//! Makes a bundle of a spec: the model with its golden vectors and its drift baseline.
+//! Makes a bundle of a spec: the model, compiled, with its golden vectors and its drift
+//! baseline.
 //!
 //! The manifest's tensors come from the model as this engine loads it, and a model whose
 //! golden vectors this engine does not reproduce on this machine is not built. The same
 //! spec, files and time give the same bytes. Nothing is signed and nothing is written here.
 
 mod error;
+mod golden;
 mod rows;
+mod subject;
 
 use std::fs::File;
 use std::io::Read;
@@ -14,16 +17,14 @@ use std::path::Path;
 use drover_bundle::manifest::MAX_TOTAL_BYTES;
 use drover_bundle::spec::Baseline as BaselineSpec;
 use drover_bundle::{
-    Chunking, FileRole, GoldenVectors, InputSpec, Manifest, OutputSpec, Scoring, Spec, Tensor,
-    TensorSpec, container,
+    Chunking, FileRole, InputSpec, Manifest, OutputSpec, Scoring, Spec, container,
 };
 
 use crate::baseline;
 use crate::engine::{Engine, LoadOptions, Model, TractEngine};
 use crate::error::{BoxError, LoadError};
-use crate::golden;
-use crate::npy;
 use rows::Rows;
+use subject::{Proven, Subject};
 
 pub use error::BuildError;
 
@@ -49,14 +50,10 @@ pub fn build(spec: &Spec, created_unix_s: u64) -> Result<Built, BuildError> {
         });
     }
     let bytes = read_model(&spec.model)?;
-    let refused = |source| BuildError::Model {
-        path: spec.model.clone(),
-        source,
-    };
-    let mut model = engine.load(&bytes, &options(spec)).map_err(refused)?;
-    check_names(spec, model.as_ref())?;
+    let subject = Subject::load(spec, &bytes, &options(spec))?;
+    check_names(spec, subject.model())?;
 
-    let mut manifest = draft(spec, created_unix_s, model.as_ref());
+    let mut manifest = draft(spec, created_unix_s, subject.model());
     let broken = |source| BuildError::Manifest {
         model: spec.model.clone(),
         source,
@@ -65,23 +62,35 @@ pub fn build(spec: &Spec, created_unix_s: u64) -> Result<Built, BuildError> {
     // A stand-in for the other files: what is wrong with the spec is said before anything
     // slow is done.
     let mut files = vec![
-        file("model.onnx", FileRole::Model, bytes),
+        file("model.onnx", FileRole::Model, Vec::new()),
         file("golden.bin", FileRole::Golden, Vec::new()),
     ];
     (manifest.files, manifest.chunking, _) = container::pack(files.clone());
     manifest.check().map_err(broken)?;
 
-    let vectors = golden_vectors(spec, model.as_ref())?;
+    let given = golden::given(spec, &manifest, subject.model())?;
+    let Proven {
+        bytes,
+        mut model,
+        inputs,
+        outputs,
+        numerics,
+    } = subject.prove(spec, given)?;
+    manifest.numerics = numerics;
+    let vectors = golden::vectors(inputs, outputs);
     let wrong = |source| BuildError::Golden {
         model: spec.model.clone(),
-        outputs: spec.golden.outputs.clone(),
+        outputs: spec.golden.outputs.clone().unwrap_or_default(),
         source,
     };
     let classifier = matches!(spec.scoring, Scoring::Classification { .. });
-    golden::check(model.as_mut(), &vectors, spec.golden.tolerance, classifier).map_err(wrong)?;
+    let tolerance = spec.golden.tolerance;
+    crate::golden::check(model.as_mut(), &vectors, tolerance, classifier).map_err(wrong)?;
     let encoded = vectors.encode().map_err(|e| wrong(LoadError::Golden(e)))?;
-    files.truncate(1);
-    files.push(file("golden.bin", FileRole::Golden, encoded));
+    files = vec![
+        file("model.onnx", FileRole::Model, bytes),
+        file("golden.bin", FileRole::Golden, encoded),
+    ];
     if let Some(baseline) = &spec.baseline {
         let encoded = encode_baseline(baseline, &manifest, model)?;
         files.push(file("baseline.bin", FileRole::Baseline, encoded));
@@ -178,47 +187,6 @@ fn draft(spec: &Spec, created_unix_s: u64, model: &dyn Model) -> Manifest {
     }
 }
 
-fn golden_vectors(spec: &Spec, model: &dyn Model) -> Result<GoldenVectors, BuildError> {
-    let (inputs_path, outputs_path) = (&spec.golden.inputs, &spec.golden.outputs);
-    let inputs = npy::read(inputs_path)?;
-    let outputs = npy::read(outputs_path)?;
-    let wanted = check_golden(inputs_path, "input", &inputs, model.input())?;
-    let got = check_golden(outputs_path, "output", &outputs, model.output())?;
-    if wanted != got {
-        return Err(BuildError::GoldenCases {
-            inputs: inputs_path.clone(),
-            outputs: outputs_path.clone(),
-            wanted,
-            got,
-        });
-    }
-    golden::from_batches(model, &inputs, &outputs).map_err(|e| BuildError::Golden {
-        model: spec.model.clone(),
-        outputs: outputs_path.clone(),
-        source: LoadError::Golden(e),
-    })
-}
-
-/// The number of cases in `batch`.
-fn check_golden(
-    path: &Path,
-    what: &'static str,
-    batch: &Tensor,
-    spec: &TensorSpec,
-) -> Result<usize, BuildError> {
-    let item: usize = spec.shape.iter().map(|&d| d as usize).product();
-    let cases = batch.shape().first().copied().unwrap_or(0);
-    if cases > 0 && batch.dtype() == spec.dtype && batch.len() == cases * item {
-        return Ok(cases);
-    }
-    Err(BuildError::GoldenForm {
-        path: path.to_owned(),
-        what,
-        found: format!("{} {:?}", batch.dtype(), batch.shape()),
-        wanted: format!("{} {:?}", spec.dtype, spec.shape),
-    })
-}
-
 fn encode_baseline(
     spec: &BaselineSpec,
     manifest: &Manifest,
@@ -241,6 +209,8 @@ fn encode_baseline(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::npy;
+    use drover_bundle::{Numerics, ReferenceKind, Tensor};
 
     fn pump() -> Spec {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/models/pump");
@@ -280,14 +250,43 @@ mod tests {
     }
 
     #[test]
+    fn golden_vectors_that_nobody_brings_are_made() {
+        let mut spec = pump();
+        (spec.golden.inputs, spec.golden.outputs) = (None, None);
+        let built = build(&spec, 0).unwrap();
+        let golden = container::file(&built.manifest, &built.payload, FileRole::Golden);
+        let vectors = drover_bundle::GoldenVectors::decode(golden.unwrap()).unwrap();
+        assert_eq!(vectors.cases.len(), 16, "windows of the baseline");
+        let validated = built.manifest.numerics.unwrap();
+        assert_eq!(validated.numerics, Numerics::Exact);
+        assert_eq!(validated.reference, ReferenceKind::Own);
+        assert_eq!(validated.cases, 16);
+        assert!(validated.max_steps().unwrap() <= 2.0);
+    }
+
+    #[test]
+    fn a_model_may_stay_as_it_came() {
+        let mut spec = pump();
+        spec.compile.numerics = None;
+        let built = build(&spec, 0).unwrap();
+        assert_eq!(built.manifest.numerics, None);
+        let model = container::file(&built.manifest, &built.payload, FileRole::Model);
+        assert_eq!(model.unwrap(), std::fs::read(&spec.model).unwrap());
+        spec.golden.outputs = None;
+        let message = refusal(&spec);
+        assert!(message.contains("golden outputs"), "{message}");
+    }
+
+    #[test]
     fn a_model_that_is_computed_wrongly_is_not_built() {
         let folder = tempfile::tempdir().unwrap();
         let mut spec = pump();
-        let right = npy::read(&spec.golden.outputs).unwrap();
+        let right = npy::read(spec.golden.outputs.as_ref().unwrap()).unwrap();
         let off: Vec<f32> = right.to_f32().iter().map(|v| v + 5.0).collect();
-        spec.golden.outputs = folder.path().join("off.npy");
+        let path = folder.path().join("off.npy");
         let off = Tensor::from_f32(right.shape().to_vec(), &off).unwrap();
-        npy::write(&spec.golden.outputs, &off).unwrap();
+        npy::write(&path, &off).unwrap();
+        spec.golden.outputs = Some(path);
         let message = refusal(&spec);
         assert!(message.contains("off.npy"), "{message}");
         assert!(message.contains("do not ship it"), "{message}");
@@ -301,7 +300,7 @@ mod tests {
                       vibration_x_g;vibration_y_g";
         std::fs::write(&csv, format!("{header}\n1;2;3;4;5;6\n1;2;;four;5;6\n")).unwrap();
         type Break<'a> = &'a dyn Fn(&mut Spec);
-        let cases: [(Break<'_>, &[&str]); 9] = [
+        let cases: [(Break<'_>, &[&str]); 10] = [
             (
                 &|s| s.model = "no.onnx".into(),
                 &["no.onnx", "path in the spec"],
@@ -316,7 +315,11 @@ mod tests {
                 &|s| s.window.rows = 15,
                 &["pump-1.0.0.onnx", "input.window"],
             ),
-            (&|s| s.golden.inputs = "no.npy".into(), &["no.npy"]),
+            (&|s| s.golden.inputs = Some("no.npy".into()), &["no.npy"]),
+            (
+                &|s| s.golden.inputs = None,
+                &["golden_out-1.0.0.npy", "inputs"],
+            ),
             (&|s| s.channels.clear(), &["input.channels"]),
             (
                 &|s| s.baseline.as_mut().unwrap().csv = csv.clone(),

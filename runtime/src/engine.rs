@@ -4,6 +4,8 @@
 //! the bytes are, an engine answers with an error and never takes the process down by a
 //! panic.
 
+#[cfg(feature = "compile")]
+mod footprint;
 mod graph;
 mod tract;
 
@@ -12,6 +14,8 @@ use drover_bundle::{Manifest, Tensor, TensorSpec};
 
 use crate::error::{LoadError, RunError};
 
+#[cfg(feature = "compile")]
+pub use footprint::{Footprint, OperatorCost};
 pub use tract::TractEngine;
 
 /// Something that can run ONNX models.

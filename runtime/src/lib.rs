@@ -8,6 +8,8 @@
 pub mod baseline;
 pub mod build;
 mod clock;
+#[cfg(feature = "compile")]
+pub mod compile;
 mod engine;
 mod error;
 pub mod golden;
@@ -17,6 +19,8 @@ pub mod npy;
 pub mod pipeline;
 
 pub use engine::{Engine, LoadOptions, Model, TractEngine};
+#[cfg(feature = "compile")]
+pub use engine::{Footprint, OperatorCost};
 pub use error::{BoxError, LoadError, RunError, SpecMismatch};
 pub use loaded::LoadedBundle;
 pub use pipeline::{ChannelMap, Counts, Outcome, Pipeline, PipelineError, Verdict};

@@ -4,6 +4,7 @@
 //! output, and where golden vectors and baseline rows lie. Paths are relative to the file.
 //! Shapes and dtypes come from the model itself when the bundle is built.
 
+mod bound;
 mod section;
 
 use std::path::{Path, PathBuf};
@@ -11,11 +12,13 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::manifest::{
-    Channel, Component, Decision, Lineage, Normalisation, Quantisation, Requires, Scoring,
-    Tolerance, Window,
+    Channel, Component, Decision, Lineage, Normalisation, Numerics, Quantisation, Requires,
+    Scoring, Tolerance, Window,
 };
 
 use section::File;
+
+pub use bound::{Bound, BoundError};
 
 /// Why a spec cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,8 @@ pub struct Spec {
     pub bundle: BundleSection,
     /// Path of the ONNX file.
     pub model: PathBuf,
+    /// How the model is compiled.
+    pub compile: Compile,
     /// What a device must offer.
     pub requires: Requires,
     /// Name of the model's input; the only one when absent.
@@ -95,13 +100,34 @@ pub struct BundleSection {
     pub description: String,
 }
 
+/// Section `[compile]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compile {
+    /// In which numbers the model is to compute; it goes into the bundle as it came when absent.
+    pub numerics: Option<Numerics>,
+    /// What compiling may lose; defaults of the compiler when empty.
+    pub bounds: Vec<Bound>,
+    /// Whether onnxruntime computes absent golden outputs, and not the compiler itself.
+    pub onnxruntime: bool,
+}
+
+impl Default for Compile {
+    fn default() -> Self {
+        Self {
+            numerics: Some(Numerics::Exact),
+            bounds: Vec::new(),
+            onnxruntime: false,
+        }
+    }
+}
+
 /// Section `[golden]`.
 #[derive(Clone, Debug)]
 pub struct Golden {
-    /// Inputs as the model takes them.
-    pub inputs: PathBuf,
-    /// Outputs of a reference.
-    pub outputs: PathBuf,
+    /// Inputs as the model takes them; when absent, windows of the baseline's rows.
+    pub inputs: Option<PathBuf>,
+    /// Outputs of a reference for these inputs; computed when absent.
+    pub outputs: Option<PathBuf>,
     /// How far a device may be off.
     pub tolerance: Tolerance,
 }
@@ -140,6 +166,7 @@ impl Spec {
         let file: File = toml::from_str(text)?;
         Ok(Self {
             model: folder.join(file.model.file),
+            compile: file.compile.into(),
             requires: Requires {
                 engine: file.requires.engine,
                 arch: file.requires.arch,
@@ -166,8 +193,8 @@ impl Spec {
             scoring: file.output.scoring.into(),
             decision: file.output.decision.into(),
             golden: Golden {
-                inputs: folder.join(file.golden.inputs),
-                outputs: folder.join(file.golden.outputs),
+                inputs: file.golden.inputs.map(|f| folder.join(f)),
+                outputs: file.golden.outputs.map(|f| folder.join(f)),
                 tolerance: file.golden.tolerance.into(),
             },
             baseline: file.baseline.map(|b| Baseline {
@@ -211,7 +238,8 @@ mod tests {
     fn paths_are_relative_to_the_file() {
         let spec = Spec::parse(TEXT, Path::new("/models")).unwrap();
         assert_eq!(spec.model, Path::new("/models/pump.onnx"));
-        assert_eq!(spec.golden.outputs, Path::new("/models/out.npy"));
+        let outputs = spec.golden.outputs.unwrap();
+        assert_eq!(outputs, Path::new("/models/out.npy"));
         assert_eq!(spec.requires.engine, "tract");
         assert_eq!(
             spec.decision,
@@ -252,6 +280,29 @@ mod tests {
             named,
             [("torch", "pkg:pypi/torch@2.9.0"), ("pump-rows", "")]
         );
+    }
+
+    #[test]
+    fn what_compiles_is_read_and_may_be_absent() {
+        let bare = Spec::parse(TEXT, Path::new(".")).unwrap();
+        assert_eq!(bare.compile, Compile::default());
+        let with = |section: &str| {
+            let text = TEXT.replace("[model]", &format!("[compile]\n{section}\n[model]"));
+            Spec::parse(&text, Path::new(".")).map(|spec| spec.compile)
+        };
+        let full =
+            "numerics = \"float\"\nbound = [\"range=0.01\", \"argmax=0.9\"]\nreference = \"ort\"";
+        let wanted = Compile {
+            numerics: Some(Numerics::Float),
+            bounds: vec![Bound::Range(0.01), Bound::Argmax(0.9)],
+            onnxruntime: true,
+        };
+        assert_eq!(with(full).unwrap(), wanted);
+        assert_eq!(with("numerics = \"none\"").unwrap().numerics, None);
+        let one = with("bound = \"steps=3\"").unwrap();
+        assert_eq!(one.bounds, [Bound::Steps(3.0)]);
+        let message = with("bound = \"3\"").unwrap_err().to_string();
+        assert!(message.contains("write steps=2"), "{message}");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use drover_bundle::manifest::{MAX_TOTAL_BYTES, ManifestError};
 
+#[cfg(feature = "compile")]
+use crate::compile::CompileError;
 use crate::error::{BoxError, LoadError};
 use crate::npy::NpyError;
 
@@ -42,6 +44,50 @@ pub enum BuildError {
         path: PathBuf,
         /// Why.
         source: LoadError,
+    },
+    /// The model is not compiled, or what was compiled not accepted.
+    #[cfg(feature = "compile")]
+    #[error("{}: model cannot be compiled", .path.display())]
+    Compile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: CompileError,
+    },
+    /// The compiled model is further from the golden outputs than its bound.
+    #[cfg(feature = "compile")]
+    #[error(
+        "{} does not give {} here; do not ship it: correct the golden files, or say in \
+         [compile] bound what it may lose",
+        .model.display(), .outputs.display()
+    )]
+    Lost {
+        /// The model.
+        model: PathBuf,
+        /// File of reference outputs.
+        outputs: PathBuf,
+        /// How far.
+        source: CompileError,
+    },
+    /// Golden vectors that somebody must bring.
+    #[error(
+        "{}: a model that stays as it came needs golden inputs and golden outputs in [golden], \
+         from another engine than this one",
+        .path.display()
+    )]
+    NoGolden {
+        /// The model.
+        path: PathBuf,
+    },
+    /// Golden outputs without inputs.
+    #[error(
+        "{}: these outputs belong to inputs; name their file as inputs in [golden], or leave \
+         both to be made",
+        .outputs.display()
+    )]
+    GoldenInputs {
+        /// File of outputs.
+        outputs: PathBuf,
     },
     /// The spec names another tensor than the model has.
     #[error(

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "compile")]
+use super::footprint::Footprint;
 use drover_bundle::{DType, Tensor, TensorSpec};
 use tract_onnx::prelude::{
     DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable,
@@ -60,11 +62,48 @@ fn failed(stage: &'static str, source: impl Into<BoxError>) -> LoadError {
     }
 }
 
+impl TractEngine {
+    /// [`Engine::load`], and what the loaded model holds and computes.
+    ///
+    /// # Errors
+    /// Those of [`Engine::load`].
+    #[cfg(feature = "compile")]
+    pub fn load_measured(
+        &self,
+        model: &[u8],
+        options: &LoadOptions,
+    ) -> Result<(Box<dyn Model>, Footprint), LoadError> {
+        let mut stage = "read";
+        let loaded = guarded(|| {
+            let (typed, declared) = typed(model, options, &mut stage)?;
+            let computed = Footprint::of_operators(&typed);
+            let loaded = prepare(typed, &declared, &mut stage)?;
+            let footprint = computed.with_memory(&loaded.plan);
+            Ok((Box::new(loaded) as Box<dyn Model>, footprint))
+        });
+        loaded.map_err(|message| LoadError::Panicked {
+            engine: NAME,
+            stage,
+            message,
+        })?
+    }
+}
+
 fn load(
     bytes: &[u8],
     options: &LoadOptions,
     stage: &mut &'static str,
 ) -> Result<TractModel, LoadError> {
+    let (model, declared) = typed(bytes, options, stage)?;
+    prepare(model, &declared, stage)
+}
+
+/// A graph of known types and sizes, within the bounds.
+fn typed(
+    bytes: &[u8],
+    options: &LoadOptions,
+    stage: &mut &'static str,
+) -> Result<(TypedModel, Declared), LoadError> {
     let onnx = tract_onnx::onnx();
     let proto = onnx
         .proto_model_for_read(&mut &*bytes)
@@ -84,8 +123,15 @@ fn load(
     *stage = "analyse";
     let model = model.into_typed().map_err(|e| failed("analyse", e))?;
     refuse_large_values(&model, options.max_tensor_bytes)?;
-    let (input, output) = specs(&model, &declared)?;
+    Ok((model, declared))
+}
 
+fn prepare(
+    model: TypedModel,
+    declared: &Declared,
+    stage: &mut &'static str,
+) -> Result<TractModel, LoadError> {
+    let (input, output) = specs(&model, declared)?;
     *stage = "optimise";
     let plan = model
         .into_optimized()

@@ -3,11 +3,12 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
-use super::BundleSection;
+use super::{Bound, BundleSection, Compile};
 use crate::manifest::{
-    Component, Decision, Lineage, Normalisation, Quantisation, Scoring, Tolerance,
+    Component, Decision, Lineage, Normalisation, Numerics, Quantisation, Scoring, Tolerance,
 };
 
 #[derive(Deserialize)]
@@ -15,6 +16,8 @@ use crate::manifest::{
 pub(super) struct File {
     pub(super) bundle: BundleSection,
     pub(super) model: ModelSection,
+    #[serde(default)]
+    pub(super) compile: CompileSection,
     #[serde(default)]
     pub(super) requires: RequiresSection,
     pub(super) input: InputSection,
@@ -31,6 +34,66 @@ pub(super) struct File {
 #[serde(deny_unknown_fields)]
 pub(super) struct ModelSection {
     pub(super) file: PathBuf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CompileSection {
+    numerics: NumericsName,
+    bound: Bounds,
+    reference: ReferenceName,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum NumericsName {
+    #[default]
+    Exact,
+    Float,
+    None,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ReferenceName {
+    #[default]
+    Own,
+    Ort,
+}
+
+/// One bound or several; all must hold.
+#[derive(Default)]
+struct Bounds(Vec<Bound>);
+
+impl<'de> Deserialize<'de> for Bounds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Text {
+            One(String),
+            Several(Vec<String>),
+        }
+        let texts = match Text::deserialize(deserializer)? {
+            Text::One(text) => vec![text],
+            Text::Several(texts) => texts,
+        };
+        let bounds: Result<_, _> = texts.iter().map(|text| text.parse()).collect();
+        bounds.map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl From<CompileSection> for Compile {
+    fn from(section: CompileSection) -> Self {
+        Self {
+            numerics: match section.numerics {
+                NumericsName::Exact => Some(Numerics::Exact),
+                NumericsName::Float => Some(Numerics::Float),
+                NumericsName::None => None,
+            },
+            bounds: section.bound.0,
+            onnxruntime: matches!(section.reference, ReferenceName::Ort),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -217,8 +280,8 @@ impl From<DecisionSection> for Decision {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GoldenSection {
-    pub(super) inputs: PathBuf,
-    pub(super) outputs: PathBuf,
+    pub(super) inputs: Option<PathBuf>,
+    pub(super) outputs: Option<PathBuf>,
     pub(super) tolerance: ToleranceSection,
 }
 

@@ -1,0 +1,140 @@
+//! What one step of the last quantiser is worth in a model's output: the unit in which
+//! differences of quantised models are counted.
+
+use std::collections::HashMap;
+
+use drover_bundle::compile::graph::{Graph, Node, ValueId};
+use drover_bundle::compile::{Array, ElementType};
+
+/// The unit of a model's output differences.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Step {
+    /// No quantiser in the model.
+    None,
+    /// Quantisers, but none of a fixed size that the output could be counted in.
+    Running,
+    /// In the output's unit; 1 for integer outputs.
+    Size(f32),
+}
+
+/// Operators that make of a step in their first input no more than a step in their output.
+const KEEPING: [&str; 31] = [
+    "Reshape",
+    "Transpose",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Identity",
+    "Slice",
+    "Pad",
+    "Split",
+    "Expand",
+    "Tile",
+    "Gather",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "Cast",
+    "Dropout",
+    "Relu",
+    "Clip",
+    "LeakyRelu",
+    "PRelu",
+    "HardSigmoid",
+    "Sigmoid",
+    "Tanh",
+    "Softmax",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceMin",
+];
+
+/// The unit of the first output of a canonical graph.
+pub(super) fn of(graph: &Graph) -> Step {
+    let Some(&output) = graph.outputs.first() else {
+        return Step::None;
+    };
+    let walk = Walk {
+        graph,
+        makers: graph.makers(),
+    };
+    let integer = |n: &Node| n.is("QuantizeLinear");
+    if walk.maker(output).is_some_and(integer) || is_integer(graph, output) {
+        return Step::Size(1.0);
+    }
+    match walk.step(output, 64) {
+        Some(step) if step.is_finite() && step > 0.0 => Step::Size(step),
+        _ if is_quantised(graph) => Step::Running,
+        _ => Step::None,
+    }
+}
+
+fn is_integer(graph: &Graph, value: ValueId) -> bool {
+    let element = graph.value(value).element;
+    element.is_some_and(|e| e.integer_range().is_some() || e == ElementType::I32)
+}
+
+/// Whether activations are quantised anywhere.
+fn is_quantised(graph: &Graph) -> bool {
+    let quantises = |n: &Node| match n.op.as_str() {
+        "QuantizeLinear" => n.input(0).is_some_and(|v| graph.constant(v).is_none()),
+        op => op.starts_with("QLinear") || op == "DynamicQuantizeLinear" || op.ends_with("Integer"),
+    };
+    graph.nodes.iter().any(quantises)
+}
+
+struct Walk<'a> {
+    graph: &'a Graph,
+    makers: HashMap<ValueId, usize>,
+}
+
+impl<'a> Walk<'a> {
+    fn maker(&self, value: ValueId) -> Option<&'a Node> {
+        self.makers
+            .get(&value)
+            .and_then(|&n| self.graph.nodes.get(n))
+    }
+
+    /// The largest step that reaches `value` from a quantiser; nothing where none does. After
+    /// a weighted sum a step of one element is worth the largest weight.
+    fn step(&self, value: ValueId, depth: usize) -> Option<f32> {
+        let node = self.maker(value)?;
+        let depth = depth.checked_sub(1)?;
+        let input = |place| node.input(place).and_then(|v| self.step(v, depth));
+        let gain = |place| node.input(place).and_then(|v| self.largest(v));
+        match node.op.as_str() {
+            "DequantizeLinear" if self.graph.constant(node.input(0)?).is_none() => gain(1),
+            op if KEEPING.contains(&op) => input(0),
+            "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "Mul" => match gain(1) {
+                Some(gain) => Some(input(0)? * gain),
+                None => Some(input(1)? * gain(0)?),
+            },
+            "Div" => Some(input(0)? / gain(1)?),
+            "Add" | "Sub" | "Concat" | "Max" | "Min" | "Sum" => {
+                let steps = (0..node.inputs.len()).filter_map(input);
+                steps.reduce(f32::max)
+            }
+            _ => None,
+        }
+    }
+
+    /// The largest magnitude of a constant, or of weights under a DequantizeLinear.
+    fn largest(&self, value: ValueId) -> Option<f32> {
+        let magnitude = |array: &Array, zero: f64| {
+            let values = array.to_f64()?;
+            let most = values.iter().fold(0.0f64, |m, v| m.max((v - zero).abs()));
+            Some(most as f32)
+        };
+        if let Some(array) = self.graph.constant(value) {
+            return magnitude(array, 0.0);
+        }
+        let node = self.maker(value).filter(|n| n.is("DequantizeLinear"))?;
+        let constant = |place| node.input(place).and_then(|v| self.graph.constant(v));
+        let zero = constant(2).and_then(Array::to_f64);
+        let zero = zero.and_then(|z| z.first().copied()).unwrap_or(0.0);
+        Some(magnitude(constant(0)?, zero)? * magnitude(constant(1)?, 0.0)?)
+    }
+}

@@ -13,6 +13,10 @@ pub(super) fn shapes(inputs: &Inputs<'_>) -> Option<Vec<Shape>> {
         "Transpose" => transpose(inputs)?,
         "Concat" => concat(inputs)?,
         "Split" => return split(inputs),
+        "TopK" => {
+            let first = first(inputs)?;
+            return Some(vec![first.clone(), first]);
+        }
         "Slice" => slice(inputs)?,
         "Gather" => gather(inputs)?,
         "GatherElements" => inputs.shape(1)?,
@@ -159,6 +163,17 @@ fn split(inputs: &Inputs<'_>) -> Option<Vec<Shape>> {
         shape
     };
     Some(lengths.into_iter().map(part).collect())
+}
+
+/// The shape of both outputs of TopK.
+fn first(inputs: &Inputs<'_>) -> Option<Shape> {
+    let mut shape = inputs.shape(0)?;
+    let axis = axis_of(inputs.int("axis", -1), shape.len())?;
+    let &[k] = inputs.indices(1)? else {
+        return None;
+    };
+    shape[axis] = usize::try_from(k).ok()?;
+    Some(shape)
 }
 
 fn slice(inputs: &Inputs<'_>) -> Option<Shape> {

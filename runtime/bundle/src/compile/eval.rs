@@ -4,6 +4,8 @@
 //! one node after the other. It is slow and plain on purpose: compiled models are compared
 //! with it, and constants are folded by it. It is no engine: nothing on a device runs it.
 
+#[cfg(test)]
+mod example;
 mod float;
 mod integer;
 mod layout;

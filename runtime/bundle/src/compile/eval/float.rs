@@ -12,6 +12,8 @@ mod normalise;
 mod pool;
 pub(super) mod product;
 mod reduce;
+#[cfg(test)]
+mod tests;
 mod unary;
 pub(super) mod window;
 

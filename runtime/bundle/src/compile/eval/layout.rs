@@ -11,6 +11,8 @@ mod order;
 mod part;
 mod resize;
 pub(super) mod select;
+#[cfg(test)]
+mod tests;
 
 use super::Kernel;
 

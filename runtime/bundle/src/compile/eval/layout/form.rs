@@ -7,6 +7,10 @@ use crate::compile::array::{Array, Data};
 /// `Dropout` is this outside of training, with a mask of nothing dropped.
 pub(super) fn identity(call: &Call<'_>) -> Outcome {
     let input = call.input(0)?;
+    let training = call.optional(2).map(Array::data);
+    if matches!(training, Some(Data::Bool(v)) if v.contains(&true)) {
+        return Err("what training drops is left to chance".to_owned());
+    }
     let mut results = vec![input.clone()];
     if call.node.op == "Dropout" && call.node.outputs.len() > 1 {
         let kept = Data::Bool(vec![true; input.len()]);

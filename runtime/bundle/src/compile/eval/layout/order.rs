@@ -67,6 +67,7 @@ pub(super) fn depth_to_space(call: &Call<'_>) -> Outcome {
     }
 }
 
+/// The way back, by the same modes.
 pub(super) fn space_to_depth(call: &Call<'_>) -> Outcome {
     let input = call.input(0)?;
     let ([n, c, h, w], b) = (image(input)?, block(call)?);
@@ -75,5 +76,9 @@ pub(super) fn space_to_depth(call: &Call<'_>) -> Outcome {
     }
     let depth = c.checked_mul(b * b).ok_or("its shape is too large")?;
     let split = [n, c, h / b, b, w / b, b];
-    blocks(input, split, [0, 3, 5, 1, 2, 4], [n, depth, h / b, w / b])
+    let shape = [n, depth, h / b, w / b];
+    match call.node.text("mode") {
+        Some("CRD") => blocks(input, split, [0, 1, 3, 5, 2, 4], shape),
+        _ => blocks(input, split, [0, 3, 5, 1, 2, 4], shape),
+    }
 }

@@ -35,11 +35,11 @@ pub(super) fn run(graph: &mut Graph) -> Result<usize, CompileError> {
     let mut makers = graph.makers();
     let mut reads = reads(graph);
     let mut gone = vec![false; graph.nodes.len()];
-    for place in 0..graph.nodes.len() {
+    for (place, gone) in gone.iter_mut().enumerate() {
         if let Some((output, array)) = quantised(graph, &graph.nodes[place]) {
             graph.set_constant(output, array);
             makers.remove(&output);
-            gone[place] = true;
+            *gone = true;
             changed += 1;
             continue;
         }
@@ -57,7 +57,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<usize, CompileError> {
                 set_axis(scaled, hoist.axis);
                 scaled.outputs = vec![output];
                 makers.extend(output.map(|id| (id, hoist.scaled)));
-                gone[place] = true;
+                *gone = true;
             }
             (Some(weight), _) if copied + hoist.array.len() <= COPIED => {
                 copied += hoist.array.len();

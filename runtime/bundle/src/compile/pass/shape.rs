@@ -243,9 +243,9 @@ fn product(mut a: Shape, mut b: Shape) -> Option<Shape> {
 }
 
 fn gemm(inputs: &Inputs<'_>) -> Option<Shape> {
-    let side = |place: usize, name: &str| match inputs.shape(place)?.as_slice() {
-        &[a, b] if inputs.int(name, 0) != 0 => Some((b, a)),
-        &[a, b] => Some((a, b)),
+    let side = |place: usize, name: &str| match *inputs.shape(place)?.as_slice() {
+        [a, b] if inputs.int(name, 0) != 0 => Some((b, a)),
+        [a, b] => Some((a, b)),
         _ => None,
     };
     let (rows, deep) = side(0, "transA")?;

@@ -80,20 +80,29 @@ impl Lowering<'_> {
         let high = self.reduced("ReduceMax", q, x);
         let high = self.emit("Max", q, &[high, nil]);
         let range = self.emit("Sub", q, &[high, low]);
-        let scale = self.emit("Div", q, &[range, most]);
+        let scale = self.quotient(q, range, most);
         // All zeros would divide by zero.
         let tiny = self.scalar(f32::MIN_POSITIVE);
         let scale = self.emit("Max", q, &[scale, tiny]);
-        let zero = self.emit("Div", q, &[low, scale]);
+        let zero = self.quotient(q, low, scale);
         let zero = self.emit("Sub", q, &[nil, zero]);
         let zero = self.emit("Min", q, &[zero, most]);
         let zero = self.round(q, zero);
-        let steps = self.emit("Div", q, &[x, scale]);
+        let steps = self.quotient(q, x, scale);
         let least = self.emit("Sub", q, &[nil, zero]);
         let steps = self.emit("Max", q, &[steps, least]);
         let above = self.emit("Sub", q, &[most, zero]);
         let steps = self.emit("Min", q, &[steps, above]);
         (self.round(q, steps), scale, zero)
+    }
+
+    /// `a / b`, rounded once. tract multiplies by the inverse of every divisor, which is off by
+    /// the last bit and moves what lies between two steps; in doubles that bit is far below.
+    pub(super) fn quotient(&mut self, value: ValueId, a: ValueId, b: ValueId) -> ValueId {
+        let a = self.emit_cast(value, a, ElementType::F64);
+        let b = self.emit_cast(value, b, ElementType::F64);
+        let ratio = self.emit("Div", value, &[a, b]);
+        self.emit_cast(value, ratio, ElementType::F32)
     }
 
     fn reduced(&mut self, op: &str, q: ValueId, x: ValueId) -> ValueId {
@@ -104,16 +113,17 @@ impl Lowering<'_> {
         result
     }
 
-    /// Constants `w` less their zero points, as floats.
+    /// Constants `q` less their zero points, as floats for `w`.
     pub(super) fn whole(
         &mut self,
         w: ValueId,
+        q: ValueId,
         zero: Option<ValueId>,
         channels: usize,
         axis: i64,
     ) -> ValueId {
         let weights = Weights {
-            q: w,
+            q,
             scale: vec![1.0; channels],
             zero,
             axis,

@@ -64,11 +64,13 @@ impl Lowering<'_> {
             Parameters::Running => {
                 let x = self.real(x);
                 let scale = self.real(scale);
-                let ratio = self.emit("Div", q, &[x, scale]);
-                let mut t = ratio;
-                if self.is_exact() {
-                    t = self.round(q, t);
-                }
+                let mut t = match self.is_exact() {
+                    true => {
+                        let ratio = self.quotient(q, x, scale);
+                        self.round(q, ratio)
+                    }
+                    false => self.emit("Div", q, &[x, scale]),
+                };
                 if let Some(zero) = node.input(2) {
                     let zero = self.integer(zero);
                     let zero = self.shift(q, zero.t, zero.zero);

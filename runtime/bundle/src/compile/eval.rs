@@ -86,10 +86,15 @@ pub(super) fn apply(
         opset: graph.opset,
         inputs,
     };
-    kernel(&call).map_err(|why| EvalError::Refused {
+    let refused = |why| EvalError::Refused {
         node: node.title(),
         why,
-    })
+    };
+    // An axis of no length can hide others whose product no number holds.
+    for input in call.inputs.iter().flatten() {
+        layout::argument::volume(input.shape()).map_err(refused)?;
+    }
+    kernel(&call).map_err(refused)
 }
 
 /// Computes all outputs of `graph`.

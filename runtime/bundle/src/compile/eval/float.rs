@@ -12,6 +12,7 @@ mod normalise;
 mod pool;
 pub(super) mod product;
 mod reduce;
+mod resize;
 #[cfg(test)]
 mod tests;
 mod unary;
@@ -56,6 +57,8 @@ fn standard(op: &str) -> Option<Kernel> {
         "ArgMax" | "ArgMin" => reduce::place,
         "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL1"
         | "ReduceL2" | "ReduceSumSquare" | "ReduceLogSum" | "ReduceLogSumExp" => reduce::reduce,
+        "Resize" => resize::resize,
+        "Upsample" => resize::upsample,
         _ if unary::is_known(op) => unary::unary,
         _ => return None,
     })

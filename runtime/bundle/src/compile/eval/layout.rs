@@ -9,7 +9,6 @@ mod extend;
 mod form;
 mod order;
 mod part;
-mod resize;
 pub(super) mod select;
 #[cfg(test)]
 mod tests;
@@ -40,8 +39,6 @@ pub(super) fn kernel(domain: &str, op: &str) -> Option<Kernel> {
         "Pad" => extend::pad,
         "ConstantOfShape" => extend::constant_of_shape,
         "Range" => extend::range,
-        "Resize" => resize::resize,
-        "Upsample" => resize::upsample,
         _ => return None,
     })
 }

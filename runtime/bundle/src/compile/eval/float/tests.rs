@@ -314,3 +314,44 @@ fn channels_are_normalised() {
     let around = apply("LRN", &[&f32s(&[1, 2, 1], &[1.0, 2.0])], &told);
     close(&around, &[1, 2, 1], &[1.0 / 6.0, 2.0 / 6.0]);
 }
+
+#[test]
+fn the_nearest_element_depends_on_the_coordinates() {
+    let input = count(&[1, 1, 1, 4]);
+    let scales = f32s(&[4], &[1.0, 1.0, 1.0, 0.5]);
+    let none = f32s(&[0], &[]);
+    let by = |mode: &str| {
+        let attributes = [("coordinate_transformation_mode", text(mode))];
+        values(
+            &apply("Resize", &[&input, &none, &scales], &attributes),
+            &[1, 1, 1, 2],
+        )
+    };
+    assert_eq!(by("asymmetric"), [1.0, 3.0]);
+    assert_eq!(by("align_corners"), [1.0, 4.0]);
+    let old = apply_at(
+        9,
+        "Upsample",
+        &[&input, &f32s(&[4], &[1.0, 1.0, 1.0, 1.5])],
+        &[],
+    );
+    assert_eq!(values(&old, &[1, 1, 1, 6]), [1.0, 1.0, 2.0, 3.0, 3.0, 4.0]);
+}
+
+#[test]
+fn elements_are_interpolated() {
+    let input = f32s(&[1, 1, 1, 2], &[1.0, 5.0]);
+    let (none, scales) = (f32s(&[0], &[]), f32s(&[4], &[1.0, 1.0, 1.0, 2.0]));
+    let by = |mode: &str, coordinates: &str| {
+        let attributes = [
+            ("mode", text(mode)),
+            ("coordinate_transformation_mode", text(coordinates)),
+        ];
+        apply("Resize", &[&input, &none, &scales], &attributes)
+    };
+    let half = by("linear", "half_pixel");
+    close(&half, &[1, 1, 1, 4], &[1.0, 2.0, 4.0, 5.0]);
+    let corners = by("linear", "align_corners");
+    close(&corners, &[1, 1, 1, 4], &[1.0, 7.0 / 3.0, 11.0 / 3.0, 5.0]);
+    by("linear", "tf_crop_and_resize").unwrap_err();
+}

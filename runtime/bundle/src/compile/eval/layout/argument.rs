@@ -9,7 +9,7 @@ use crate::compile::array::{Array, Data};
 pub(in crate::compile::eval) const MOST_ELEMENTS: usize = 1 << 26;
 
 /// No operator multiplies more often, so that a hostile graph comes to an end.
-const MOST_PRODUCTS: usize = 1 << 36;
+const MOST_PRODUCTS: usize = 1 << 32;
 
 /// Number of elements of a result of this shape, where it may be made at all. An axis of no
 /// length hides no excess of the others.

@@ -222,29 +222,6 @@ fn values_come_from_nothing() {
 }
 
 #[test]
-fn the_nearest_element_depends_on_the_coordinates() {
-    let input = count(&[1, 1, 1, 4]);
-    let scales = f32s(&[4], &[1.0, 1.0, 1.0, 0.5]);
-    let none = f32s(&[0], &[]);
-    let by = |mode: &str| {
-        let attributes = [("coordinate_transformation_mode", text(mode))];
-        values(
-            &apply("Resize", &[&input, &none, &scales], &attributes),
-            &[1, 1, 1, 2],
-        )
-    };
-    assert_eq!(by("asymmetric"), [1.0, 3.0]);
-    assert_eq!(by("align_corners"), [1.0, 4.0]);
-    let old = apply_at(
-        9,
-        "Upsample",
-        &[&input, &f32s(&[4], &[1.0, 1.0, 1.0, 1.5])],
-        &[],
-    );
-    assert_eq!(values(&old, &[1, 1, 1, 6]), [1.0, 1.0, 2.0, 3.0, 3.0, 4.0]);
-}
-
-#[test]
 fn nothing_is_made_that_is_too_large() {
     let one = count(&[1]);
     for shape in [&[1 << 40][..], &[1 << 20, 1 << 20], &[0, 1 << 62]] {

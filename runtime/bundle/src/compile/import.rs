@@ -5,21 +5,19 @@
 //! and nodes are put in topological order, since some exporters do not. [`inline()`] reads the
 //! graph of a branch into the graph around it.
 
+mod tensor;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use prost::Message as _;
+use tensor::array;
 
-use super::array::{Array, Data, ElementType, of};
+use super::array::{Array, Data, ElementType};
 use super::error::CompileError;
 use super::graph::{Attribute, Graph, Node, ValueId};
 use super::proto::{
-    AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
-    attribute,
+    AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute,
 };
-
-/// Value of `TensorProto::data_location` for data in another file.
-const EXTERNAL: i32 = 1;
-const STRING: i32 = 8;
 
 /// Reads a model.
 ///
@@ -379,99 +377,5 @@ fn value_of(proto: AttributeProto, op: &str) -> Result<Attribute, CompileError> 
                 "export the model with plain attributes",
             ));
         }
-    })
-}
-
-/// The elements of a tensor, wherever the file keeps them.
-pub(super) fn array(tensor: TensorProto) -> Result<Array, CompileError> {
-    let title = format!("the constant \"{}\"", tensor.name);
-    if tensor.data_location == EXTERNAL || !tensor.external_data.is_empty() {
-        return Err(CompileError::unsupported(
-            title,
-            "its data lie in another file",
-            "save the model with all data in one file",
-        ));
-    }
-    if tensor.data_type == STRING {
-        return Err(CompileError::unsupported(
-            title,
-            "it holds text",
-            "encode text as numbers before the model",
-        ));
-    }
-    let shape: Option<Vec<usize>> = tensor
-        .dims
-        .iter()
-        .map(|&d| usize::try_from(d).ok())
-        .collect();
-    let invalid = || CompileError::Invalid(format!("{title} does not fit its shape"));
-    let shape = shape.ok_or_else(invalid)?;
-    let raw = tensor.raw_data;
-    let is_raw = !raw.is_empty();
-    // 32-bit fields carry the smaller integers, one each.
-    let small = &tensor.int32_data;
-    macro_rules! narrow {
-        ($t:ty) => {
-            match is_raw {
-                true => of(&raw, <$t>::from_le_bytes),
-                false => small
-                    .iter()
-                    .map(|&v| <$t>::try_from(v).map_err(|_| invalid()))
-                    .collect::<Result<_, _>>()?,
-            }
-        };
-    }
-    let data = match ElementType(tensor.data_type) {
-        ElementType::F32 if is_raw => Data::F32(of(&raw, f32::from_le_bytes)),
-        ElementType::F32 => Data::F32(tensor.float_data),
-        ElementType::F64 if is_raw => Data::F64(of(&raw, f64::from_le_bytes)),
-        ElementType::F64 => Data::F64(tensor.double_data),
-        ElementType::I8 => Data::I8(narrow!(i8)),
-        ElementType::U8 => Data::U8(narrow!(u8)),
-        ElementType::I16 => Data::I16(narrow!(i16)),
-        ElementType::U16 => Data::U16(narrow!(u16)),
-        ElementType::I32 => Data::I32(narrow!(i32)),
-        ElementType::I64 if is_raw => Data::I64(of(&raw, i64::from_le_bytes)),
-        ElementType::I64 => Data::I64(tensor.int64_data),
-        ElementType::U32 if is_raw => Data::U32(of(&raw, u32::from_le_bytes)),
-        ElementType::U32 => Data::U32(
-            tensor
-                .uint64_data
-                .iter()
-                .map(|&v| u32::try_from(v).map_err(|_| invalid()))
-                .collect::<Result<_, _>>()?,
-        ),
-        ElementType::U64 if is_raw => Data::U64(of(&raw, u64::from_le_bytes)),
-        ElementType::U64 => Data::U64(tensor.uint64_data),
-        ElementType::BOOL if is_raw => Data::Bool(raw.iter().map(|&b| b != 0).collect()),
-        ElementType::BOOL => Data::Bool(small.iter().map(|&v| v != 0).collect()),
-        ElementType(code) if is_raw => {
-            let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-            let bits = elements.and_then(|n| n.checked_mul(bits(code)?));
-            if bits.map(|bits| bits.div_ceil(8)) != Some(raw.len()) {
-                return Err(invalid());
-            }
-            Data::Other { code, bytes: raw }
-        }
-        ElementType(code) => {
-            return Err(CompileError::unsupported(
-                title,
-                format!("its elements are {}", ElementType(code)),
-                "store them as raw data",
-            ));
-        }
-    };
-    Array::new(shape, data).ok_or_else(invalid)
-}
-
-/// Bits of one element of a type that is only carried along.
-fn bits(code: i32) -> Option<usize> {
-    Some(match code {
-        10 | 16 => 16,
-        14 => 64,
-        15 => 128,
-        17..=20 => 8,
-        21..=23 => 4,
-        _ => return None,
     })
 }

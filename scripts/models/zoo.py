@@ -128,6 +128,18 @@ def weights_only(per_channel: bool):
     return make
 
 
+def as_constants(source: pathlib.Path, target: pathlib.Path, name: str, rows: np.ndarray) -> None:
+    """A variant whose constants are nodes, as torch's and Paddle's exporters write them."""
+    VARIANTS["qdq_u8s8"](source, target, name, rows)
+    model = onnx.load(target)
+    graph, nodes = model.graph, list(model.graph.node)
+    made = [helper.make_node("Constant", [], [i.name], value=i) for i in graph.initializer]
+    del graph.initializer[:]
+    del graph.node[:]
+    graph.node.extend(made + nodes)
+    onnx.save(model, target)
+
+
 VARIANTS = {
     "f32": None,
     "qdq_u8s8": static(QDQ, U8, S8),
@@ -157,6 +169,7 @@ VARIANTS = {
     "qop_u8u8": static(QOP, U8, U8),
     "qop_s8s8_pc": static(QOP, S8, S8, per_channel=True),
     "dyn_s8_pc": dynamic(S8, per_channel=True),
+    "qdq_constants": as_constants,
     "weights": weights_only(False),
     "weights_pc": weights_only(True),
 }

@@ -1,5 +1,6 @@
 //! Benchmarks that need whole programs: sizes, memory, throughput.
 
+mod compile;
 mod connect;
 mod trust;
 
@@ -22,8 +23,9 @@ use crate::rig::{pump_rig, replay};
 pub fn run(name: &str, quick: bool) -> anyhow::Result<()> {
     match name {
         "agent" => agent(quick),
+        "compile" => compile::run(quick),
         "trust" => trust::run(quick),
-        other => bail!("there is no benchmark {other}; there are: agent, trust"),
+        other => bail!("there is no benchmark {other}; there are: agent, compile, trust"),
     }
 }
 

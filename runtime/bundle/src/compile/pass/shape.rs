@@ -190,10 +190,12 @@ pub(super) fn shapes(graph: &Graph, node: &Node) -> Option<Vec<Shape>> {
         "MatMul" | "MatMulInteger" => of(product(inputs.shape(0)?, inputs.shape(1)?)),
         "QLinearMatMul" => of(product(inputs.shape(0)?, inputs.shape(3)?)),
         "Gemm" => of(gemm(&inputs)),
+        "LSTM" | "GRU" | "RNN" => recurrent(&inputs),
         "Shape" | "Size" => layout::shapes(&inputs),
         op if op.starts_with("Reduce") => layout::shapes(&inputs),
         _ => match window::shape(&inputs) {
-            Some(shape) => of(Some(shape)),
+            // MaxPool tells, too, where each of its results was.
+            Some(shape) => Some(vec![shape.clone(), shape]),
             None => layout::shapes(&inputs),
         },
     }
@@ -251,6 +253,26 @@ fn gemm(inputs: &Inputs<'_>) -> Option<Shape> {
     let (rows, deep) = side(0, "transA")?;
     let (deep_too, columns) = side(1, "transB")?;
     (deep == deep_too).then(|| vec![rows, columns])
+}
+
+/// All steps, the last state, and the last cell of an LSTM.
+fn recurrent(inputs: &Inputs<'_>) -> Option<Vec<Shape>> {
+    let [first, second, _] = *inputs.shape(0)?.as_slice() else {
+        return None;
+    };
+    let [directions, _, hidden] = *inputs.shape(2)?.as_slice() else {
+        return None;
+    };
+    Some(match inputs.int("layout", 0) {
+        0 => {
+            let last = vec![directions, second, hidden];
+            vec![vec![first, directions, second, hidden], last.clone(), last]
+        }
+        _ => {
+            let last = vec![first, directions, hidden];
+            vec![vec![first, second, directions, hidden], last.clone(), last]
+        }
+    })
 }
 
 /// The element type of output `output`, where it follows.

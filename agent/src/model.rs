@@ -49,7 +49,8 @@ pub(crate) fn open_bundle(path: &Path, root: Option<&Path>) -> Result<Bundle, Ag
     Ok(of_payload(manifest, digest, &container.payload))
 }
 
-/// Builds in memory what `drover bundle build` would make of the spec at `path`.
+/// Builds in memory what `drover bundle build` would make of the spec at `path`, with the model
+/// as it came: an agent does not carry the compiler.
 pub(crate) fn open_spec(path: &Path) -> Result<Bundle, AgentError> {
     let refuse = |source: BoxError| AgentError::Model {
         path: path.to_owned(),

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    affected, attack, audit, broker, bundle, certificate, data, device, drift, event, keys, login,
-    operator, release, rollout, root, serve,
+    affected, attack, audit, broker, bundle, certificate, compile, data, device, drift, event,
+    keys, login, operator, release, rollout, root, serve,
 };
 
 /// Puts quantised models on fleets of boards and keeps them right.
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Keys(keys::Keys),
     /// Run the fleet's server until it is asked to stop
     Serve(Box<serve::Serve>),
+    /// Compile a model for the engine of the boards, and prove it on this machine
+    Compile(Box<compile::Compile>),
     /// Build, sign, verify and look at bundles
     #[command(subcommand)]
     Bundle(bundle::Bundle),

@@ -10,6 +10,8 @@ use drover_bundle::BundleError;
 use drover_bundle::manifest::ManifestError;
 use drover_bundle::spec::SpecError;
 use drover_runtime::build::BuildError;
+use drover_runtime::compile::CompileError;
+use drover_runtime::npy::NpyError;
 use drover_server::ServerError;
 use drover_trust::{Role, TrustError};
 
@@ -167,6 +169,21 @@ pub(crate) enum CliError {
     /// The process cannot do what a server needs.
     #[error("this process cannot {0}")]
     Process(&'static str, #[source] io::Error),
+    /// A model that is not compiled, or not accepted after it.
+    #[error("cannot compile {}", .model.display())]
+    Compile {
+        model: PathBuf,
+        source: Box<CompileError>,
+    },
+    /// There is nothing to write where a form in integers was asked for.
+    #[error("{} has no form in integers alone: {why}; leave --integer out", .model.display())]
+    NoInteger { model: PathBuf, why: String },
+    /// A `.npy` file that does not parse.
+    #[error(transparent)]
+    Npy(#[from] NpyError),
+    /// Not a list of classes.
+    #[error("{} holds no labels: they are whole numbers from 0, one for each input", .path.display())]
+    Labels { path: PathBuf },
     /// A rollout that stopped before its end.
     #[error("rollout {id} is paused: {reason}")]
     Paused { id: String, reason: String },

@@ -12,6 +12,7 @@ mod broker;
 mod bundle;
 mod certificate;
 mod clock;
+mod compile;
 mod data;
 mod device;
 mod drift;
@@ -58,6 +59,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Keys(command) => keys::run(command, &out),
         Command::Serve(args) => serve::run(&args, &out),
+        Command::Compile(args) => compile::run(&args, &out),
         Command::Bundle(command) => bundle::run(command, &out),
         Command::Release(command) => release::run(command, global, &out),
         Command::Root(command) => root::run(command, global, &out),

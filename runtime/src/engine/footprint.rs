@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tract_onnx::prelude::{TypedFact, TypedModel, TypedRunnableModel};
 use tract_onnx::tract_core::ops::Cost;
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
+use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::konst::Const;
 
 /// What a loaded model holds in memory and how much it computes in one run.
@@ -16,7 +18,8 @@ pub struct Footprint {
     /// Most bytes of values that are alive at once in a run, weights not counted; absent where
     /// the engine does not know the size of one.
     pub peak_bytes: Option<u64>,
-    /// Bytes of weights in memory, packed for the engine's kernels.
+    /// Bytes of constants in memory, in the types that the engine computes with and before it
+    /// packs them for its kernels.
     pub weight_memory_bytes: u64,
     /// Multiply-accumulates of one run.
     pub macs: u64,
@@ -40,18 +43,24 @@ impl Footprint {
     pub(super) fn of_operators(model: &TypedModel) -> Self {
         let decluttered = model.clone().into_decluttered();
         let model = decluttered.as_ref().unwrap_or(model);
+        let constants = model.nodes().iter();
+        let constants = constants.filter_map(|n| n.op_as::<Const>());
+        let plain = constants.filter(|c| c.val().is_plain());
+        let weight_memory_bytes = plain.map(|c| c.val().as_bytes().len() as u64).sum();
         let mut kinds: BTreeMap<String, (usize, u64)> = BTreeMap::new();
         for node in model.nodes() {
             let name = node.op.name().into_owned();
             if matches!(name.as_str(), "Const" | "Source") {
                 continue;
             }
+            // tract counts one for each element of these too, which multiply nothing up.
+            let elementwise = node.op_is::<TypedBinOp>() || node.op_is::<ElementWiseOp>();
             let facts = model.node_input_facts(node.id);
             let facts: Vec<&TypedFact> = facts.map_or_else(|_| Vec::new(), |f| f.to_vec());
             let costs = node.op.cost(&facts).unwrap_or_default();
             let fused = costs
                 .iter()
-                .filter(|(kind, _)| matches!(kind, Cost::FMA(_)));
+                .filter(|(kind, _)| matches!(kind, Cost::FMA(_)) && !elementwise);
             let macs = fused.filter_map(|(_, n)| u64::try_from(n.as_i64()?).ok());
             let entry = kinds.entry(name).or_default();
             entry.0 += 1;
@@ -69,6 +78,7 @@ impl Footprint {
         Self {
             macs: operators.iter().map(|o| o.macs).sum(),
             operators,
+            weight_memory_bytes,
             ..Self::default()
         }
     }
@@ -82,12 +92,8 @@ impl Footprint {
             let bytes = steps.iter().map(|(_, n)| n.as_i64());
             bytes.collect::<Option<Vec<_>>>()?.into_iter().max()
         });
-        let constants = model.nodes().iter().filter(|n| n.op_is::<Const>());
-        let sizes = constants.flat_map(|n| &n.outputs);
-        let sizes = sizes.filter_map(|o| u64::try_from(o.fact.mem_size().as_i64()?).ok());
         Self {
             peak_bytes: peak.and_then(|n| u64::try_from(n).ok()),
-            weight_memory_bytes: sizes.sum(),
             ..self
         }
     }

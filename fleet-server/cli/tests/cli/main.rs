@@ -5,6 +5,7 @@
 
 mod bundle;
 mod ceremony;
+mod compile;
 mod drover;
 mod help;
 mod keys;

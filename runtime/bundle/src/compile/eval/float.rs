@@ -8,7 +8,9 @@ mod cast;
 mod compare;
 pub(super) mod convolve;
 mod deconvolve;
+mod group;
 mod normalise;
+mod order;
 mod pool;
 pub(super) mod product;
 mod reduce;
@@ -53,6 +55,13 @@ fn standard(op: &str) -> Option<Kernel> {
         "BatchNormalization" => normalise::batch,
         "InstanceNormalization" => normalise::instance,
         "LayerNormalization" => normalise::layer,
+        "GroupNormalization" => group::group,
+        "LpNormalization" => group::length,
+        "RMSNormalization" => group::mean_square,
+        "MeanVarianceNormalization" => group::mean_variance,
+        "TopK" => order::top,
+        "CumSum" => order::running_sum,
+        "IsNaN" | "IsInf" => compare::special,
         "LRN" => normalise::neighbours,
         "ArgMax" | "ArgMin" => reduce::place,
         "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL1"

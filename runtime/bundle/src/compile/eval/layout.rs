@@ -9,6 +9,7 @@ mod extend;
 mod form;
 mod order;
 mod part;
+mod pick;
 pub(super) mod select;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,10 @@ pub(super) fn kernel(domain: &str, op: &str) -> Option<Kernel> {
         "Split" => part::split,
         "Slice" => part::slice,
         "Gather" => part::gather,
+        "GatherElements" => pick::gather_elements,
+        "GatherND" => pick::gather_nd,
+        "Trilu" => pick::triangle,
+        "OneHot" => pick::one_hot,
         "Expand" => extend::expand,
         "Tile" => extend::tile,
         "Pad" => extend::pad,

@@ -71,3 +71,18 @@ pub(super) fn choose(call: &Call<'_>) -> Outcome {
         .collect();
     select(&join(&[&yes, &no])?, shape, &offsets).map(|a| vec![a])
 }
+
+/// `IsNaN` and `IsInf`, of which the latter may be asked for one sign only.
+pub(super) fn special(call: &Call<'_>) -> Outcome {
+    let input = call.input(0)?;
+    let values = input.to_f64();
+    let values = values.ok_or_else(|| format!("it does not take {}", input.element()))?;
+    let below = call.int_or("detect_negative", 1) != 0;
+    let above = call.int_or("detect_positive", 1) != 0;
+    let is = |&x: &f64| match call.node.op.as_str() {
+        "IsNaN" => x.is_nan(),
+        _ => x.is_infinite() && if x < 0.0 { below } else { above },
+    };
+    let result = values.iter().map(is).collect();
+    array(input.shape().to_vec(), Data::Bool(result)).map(|a| vec![a])
+}

@@ -85,7 +85,7 @@ pub(super) fn batch(call: &Call<'_>) -> Outcome {
 }
 
 /// Mean, and one by the square root of variance and epsilon.
-fn moments(values: &[f32], epsilon: f32) -> (f64, f64) {
+pub(super) fn moments(values: &[f32], epsilon: f32) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
     let square = |&x: &f32| (f64::from(x) - mean) * (f64::from(x) - mean);

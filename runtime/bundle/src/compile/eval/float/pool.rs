@@ -56,11 +56,13 @@ pub(super) fn average(call: &Call<'_>) -> Outcome {
             return Err("a window sees nothing but padding".to_owned());
         }
         for channel in 0..channels {
-            let mut sum = 0.0;
+            // In f32 and in order, as onnxruntime does it: averages of quantised values often
+            // lie half-way between two steps, and this noise decides which one is next.
+            let mut sum = 0.0f32;
             for &(_, at) in &taps {
-                sum += f64::from(values[channel * plane + at]);
+                sum += values[channel * plane + at];
             }
-            result[channel * places + place] = (sum / count as f64) as f32;
+            result[channel * places + place] = sum / count as f32;
         }
     }
     array(shape, Data::F32(result)).map(|a| vec![a])

@@ -2,7 +2,7 @@
 
 use super::super::{Call, Outcome};
 use super::cast::converted;
-use crate::compile::array::{Array, Data};
+use crate::compile::array::{Array, Data, ElementType};
 use crate::compile::eval::layout::argument::{array, axes, axis, strides, volume};
 use crate::compile::eval::layout::select::grid;
 
@@ -57,14 +57,19 @@ pub(super) fn reduce(call: &Call<'_>) -> Outcome {
         values.into_iter().map(last).collect()
     };
     let op = call.node.op.as_str();
+    // What nothing reduces to: for truth values those are false and true.
+    let (least, most) = match input.element() {
+        ElementType::BOOL => (0.0, 1.0),
+        _ => (f64::NEG_INFINITY, f64::INFINITY),
+    };
     let sums = match op {
         "ReduceSum" => gathered(0.0, &|a, x| a + x),
         "ReduceMean" => then(gathered(0.0, &|a, x| a + x), &|a| a / count),
         "ReduceProd" => gathered(1.0, &|a, x| a * x),
-        "ReduceMax" => gathered(f64::NEG_INFINITY, &|a, x| {
+        "ReduceMax" => gathered(least, &|a, x| {
             if x > a || x.is_nan() { x } else { a }
         }),
-        "ReduceMin" => gathered(f64::INFINITY, &|a, x| {
+        "ReduceMin" => gathered(most, &|a, x| {
             if x < a || x.is_nan() { x } else { a }
         }),
         "ReduceL1" => gathered(0.0, &|a, x| a + x.abs()),

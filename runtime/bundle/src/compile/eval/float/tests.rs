@@ -355,3 +355,43 @@ fn elements_are_interpolated() {
     close(&corners, &[1, 1, 1, 4], &[1.0, 7.0 / 3.0, 11.0 / 3.0, 5.0]);
     by("linear", "tf_crop_and_resize").unwrap_err();
 }
+
+#[test]
+fn axes_are_looked_along_in_their_order() {
+    let input = f32s(&[4], &[1.0, 3.0, 2.0, 3.0]);
+    let (two, axis) = (i64s(&[2]), i64s(&[0]));
+    let top = apply_all(13, "TopK", vec![Some(&input), Some(&two)], 2, &[]).unwrap();
+    assert_eq!(top[0].as_f32().unwrap(), [3.0, 3.0]);
+    assert_eq!(top[1].as_i64().unwrap(), [1, 3]);
+    apply("TopK", &[&input, &i64s(&[5])], &[]).unwrap_err();
+    let sums = apply("CumSum", &[&input, &axis], &[]);
+    assert_eq!(values(&sums, &[4]), [1.0, 4.0, 6.0, 9.0]);
+    let told = [("exclusive", Int(1)), ("reverse", Int(1))];
+    let sums = apply("CumSum", &[&input, &axis], &told);
+    assert_eq!(values(&sums, &[4]), [8.0, 5.0, 3.0, 0.0]);
+}
+
+#[test]
+fn groups_and_lengths_are_normalised() {
+    let input = f32s(&[1, 2, 2], &[1.0, 3.0, 10.0, 20.0]);
+    let (scale, shift) = (f32s(&[2], &[1.0, 2.0]), f32s(&[2], &[0.0, 1.0]));
+    let told = [("num_groups", Int(2)), ("epsilon", Float(0.0))];
+    let groups = apply("GroupNormalization", &[&input, &scale, &shift], &told);
+    close(&groups, &[1, 2, 2], &[-1.0, 1.0, -1.0, 3.0]);
+    let row = f32s(&[2], &[3.0, -4.0]);
+    let unit = apply("LpNormalization", &[&row], &[]);
+    close(&unit, &[2], &[0.6, -0.8]);
+    let square = apply(
+        "RMSNormalization",
+        &[&row, &scale],
+        &[("epsilon", Float(0.0))],
+    );
+    close(
+        &square,
+        &[2],
+        &[3.0 / 12.5f64.sqrt(), -8.0 / 12.5f64.sqrt()],
+    );
+    let along = [("axes", Ints(vec![0]))];
+    let mean = apply("MeanVarianceNormalization", &[&row], &along);
+    close(&mean, &[2], &[1.0, -1.0]);
+}

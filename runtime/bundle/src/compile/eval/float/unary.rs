@@ -6,7 +6,7 @@ use crate::compile::eval::layout::argument::array;
 
 type Function = Box<dyn Fn(f64) -> f64>;
 
-const NAMES: [&str; 34] = [
+const NAMES: [&str; 38] = [
     "Abs",
     "Neg",
     "Sign",
@@ -24,6 +24,10 @@ const NAMES: [&str; 34] = [
     "Asin",
     "Acos",
     "Atan",
+    "Asinh",
+    "Acosh",
+    "Atanh",
+    "Shrink",
     "Sinh",
     "Cosh",
     "Tanh",
@@ -98,6 +102,9 @@ fn function(call: &Call<'_>) -> Option<Function> {
         "Asin" => Box::new(f64::asin),
         "Acos" => Box::new(f64::acos),
         "Atan" => Box::new(f64::atan),
+        "Asinh" => Box::new(f64::asinh),
+        "Acosh" => Box::new(f64::acosh),
+        "Atanh" => Box::new(f64::atanh),
         "Sinh" => Box::new(f64::sinh),
         "Cosh" => Box::new(f64::cosh),
         "Tanh" => Box::new(f64::tanh),
@@ -113,6 +120,14 @@ fn function(call: &Call<'_>) -> Option<Function> {
         "ThresholdedRelu" => {
             let alpha = with("alpha", 1.0);
             Box::new(move |x| if x > alpha { x } else { 0.0 })
+        }
+        "Shrink" => {
+            let (bound, bias) = (with("lambd", 0.5), with("bias", 0.0));
+            Box::new(move |x| match x {
+                _ if x < -bound => x + bias,
+                _ if x > bound => x - bias,
+                _ => 0.0,
+            })
         }
         "HardSigmoid" => {
             let (alpha, beta) = (with("alpha", 0.2), with("beta", 0.5));

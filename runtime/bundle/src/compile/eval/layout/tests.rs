@@ -222,6 +222,33 @@ fn values_come_from_nothing() {
 }
 
 #[test]
+fn single_elements_are_picked() {
+    let input = count(&[2, 2]);
+    let index = Array::new(vec![2, 1], Data::I64(vec![-1, 0])).unwrap();
+    let own = apply("GatherElements", &[&input, &index], &[("axis", Int(1))]);
+    assert_eq!(values(&own, &[2, 1]), [2.0, 3.0]);
+    let rows = apply("GatherND", &[&input, &index], &[]);
+    assert_eq!(values(&rows, &[2, 2]), [3.0, 4.0, 1.0, 2.0]);
+    let of_batch = apply("GatherND", &[&input, &index], &[("batch_dims", Int(1))]);
+    assert_eq!(values(&of_batch, &[2]), [2.0, 3.0]);
+    let outside = Array::new(vec![1, 1], Data::I64(vec![2])).unwrap();
+    apply("GatherElements", &[&input, &outside], &[]).unwrap_err();
+    apply("GatherND", &[&input, &outside], &[]).unwrap_err();
+    let upper = apply("Trilu", &[&input], &[]);
+    assert_eq!(values(&upper, &[2, 2]), [1.0, 2.0, 0.0, 4.0]);
+    let lower = apply("Trilu", &[&input, &i64s(&[-1])], &[("upper", Int(0))]);
+    assert_eq!(values(&lower, &[2, 2]), [0.0, 0.0, 3.0, 0.0]);
+    let (depth, both) = (i64s(&[3]), f32s(&[2], &[0.0, 5.0]));
+    let hot = apply(
+        "OneHot",
+        &[&i64s(&[1, -1, 7]), &depth, &both],
+        &[("axis", Int(0))],
+    );
+    let expected = [0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0, 5.0, 0.0];
+    assert_eq!(values(&hot, &[3, 3]), expected);
+}
+
+#[test]
 fn nothing_is_made_that_is_too_large() {
     let one = count(&[1]);
     for shape in [&[1 << 40][..], &[1 << 20, 1 << 20], &[0, 1 << 62]] {

@@ -7,14 +7,25 @@ use super::{Call, Outcome};
 use crate::compile::array::Data;
 use crate::compile::eval::layout::argument::{axis, volume};
 
-/// `QLinearAdd`.
+/// `QLinearAdd`. As onnxruntime does it, zero points go into the sum before it is rounded,
+/// which decides to which side a half goes.
 pub(super) fn add(call: &Call<'_>) -> Outcome {
-    pairwise(call, |a, b| a + b)
+    pairwise(call, |a_at, b_at, target| {
+        let (a_part, b_part) = (a_at.scale / target.scale, b_at.scale / target.scale);
+        let zeros = a_part * a_at.zero as f32 + b_part * b_at.zero as f32;
+        let fixed = target.zero as f32 - zeros;
+        move |a, b| {
+            let sum = (a as f32).mul_add(a_part, fixed);
+            target.stepped((b as f32).mul_add(b_part, sum))
+        }
+    })
 }
 
 /// `QLinearMul`.
 pub(super) fn mul(call: &Call<'_>) -> Outcome {
-    pairwise(call, |a, b| a * b)
+    pairwise(call, |a_at, b_at, target| {
+        move |a, b| target.quantised(a_at.real(a) * b_at.real(b))
+    })
 }
 
 /// `QLinearSigmoid`.
@@ -93,16 +104,20 @@ pub(super) fn choose(call: &Call<'_>) -> Outcome {
     target.array(shape, &values)
 }
 
-fn pairwise(call: &Call<'_>, real: impl Fn(f32, f32) -> f32) -> Outcome {
+fn pairwise<F: Fn(i32, i32) -> i32>(
+    call: &Call<'_>,
+    rule: impl FnOnce(Single, Single, Target) -> F,
+) -> Outcome {
     let (a, b) = (call.input(0)?, call.input(3)?);
     let (a_at, b_at) = (Single::of(call, 1, 2)?, Single::of(call, 4, 5)?);
     let target = Target::of(call, 6, 7, a.element())?;
     let (shape, places) = spread(&[a.shape(), b.shape()])?;
     let (a, b) = (integers(a)?, integers(b)?);
+    let made = rule(a_at, b_at, target);
     let values: Vec<i32> = places[0]
         .iter()
         .zip(&places[1])
-        .map(|(i, j)| target.quantised(real(a_at.real(a[*i]), b_at.real(b[*j]))))
+        .map(|(i, j)| made(a[*i], b[*j]))
         .collect();
     target.array(shape, &values)
 }

@@ -69,7 +69,7 @@ impl Single {
 pub(super) struct Target {
     pub(super) element: ElementType,
     pub(super) scale: f32,
-    zero: i32,
+    pub(super) zero: i32,
     range: (i32, i32),
 }
 
@@ -102,6 +102,11 @@ impl Target {
     /// Quantises a number of steps.
     pub(super) fn scaled(self, steps: f32) -> i32 {
         saturate(steps, self.zero, self.range)
+    }
+
+    /// Rounds a number of steps that has the zero point in it.
+    pub(super) fn stepped(self, steps: f32) -> i32 {
+        saturate(steps, 0, self.range)
     }
 
     /// Quantised values as an array.

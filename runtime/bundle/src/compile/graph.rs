@@ -10,6 +10,10 @@ use std::collections::{BTreeMap, HashMap};
 use super::array::{Array, ElementType};
 use super::proto::GraphProto;
 
+/// A tensor of more axes is a mistake or an attack: many nodes may read it, and each would look
+/// at every axis.
+pub const MOST_AXES: usize = 64;
+
 /// Operators that mean something else with fewer outputs.
 const COUNTING: [&str; 4] = ["If", "Loop", "Scan", "Split"];
 

@@ -14,7 +14,7 @@ use tensor::array;
 
 use super::array::{Array, Data, ElementType};
 use super::error::CompileError;
-use super::graph::{Attribute, Graph, Node, ValueId};
+use super::graph::{Attribute, Graph, MOST_AXES, Node, ValueId};
 use super::proto::{
     AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, ValueInfoProto, attribute,
 };
@@ -169,6 +169,10 @@ impl<'g> Importer<'g> {
         };
         let value = self.graph.value_mut(id);
         if value.constant.is_some() {
+            return;
+        }
+        let rank = tensor.shape.as_ref().map_or(0, |shape| shape.dim.len());
+        if rank > MOST_AXES {
             return;
         }
         let named = |value: &Option<DimensionValue>| match value {

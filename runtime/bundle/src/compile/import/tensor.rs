@@ -5,6 +5,7 @@
 
 use crate::compile::array::{Array, Data, ElementType, of};
 use crate::compile::error::CompileError;
+use crate::compile::graph::MOST_AXES;
 use crate::compile::proto::TensorProto;
 
 /// Value of `TensorProto::data_location` for data in another file.
@@ -26,6 +27,13 @@ pub(super) fn array(tensor: TensorProto) -> Result<Array, CompileError> {
             title,
             "it holds text",
             "encode text as numbers before the model",
+        ));
+    }
+    if tensor.dims.len() > MOST_AXES {
+        return Err(CompileError::unsupported(
+            title,
+            format!("it has {} axes", tensor.dims.len()),
+            "store it with 64 axes at most",
         ));
     }
     let shape: Option<Vec<usize>> = tensor

@@ -19,7 +19,7 @@ use no_op::is_no_op;
 
 use crate::compile::array::ElementType;
 use crate::compile::error::CompileError;
-use crate::compile::graph::{Attribute, Graph, Node, ValueId};
+use crate::compile::graph::{Attribute, Graph, MOST_AXES, Node, ValueId};
 
 pub(super) fn run(graph: &mut Graph) -> Result<usize, CompileError> {
     let mut clean = Clean::new(graph);
@@ -139,7 +139,7 @@ impl Clean {
             // A zero would stand for an axis of the shape between.
             "Reshape" => {
                 let to = graph.constant(node.input(1)?)?.as_i64()?;
-                if to.contains(&0) {
+                if to.len() > MOST_AXES || to.contains(&0) {
                     return None;
                 }
                 None

@@ -25,25 +25,27 @@ const LAYOUT: [&str; 6] = [
     "Identity",
 ];
 
-/// Elements that may be copied because a weight is read in more than one layout. A file whose
-/// constants would multiply beyond this keeps its operators.
-const COPIED: usize = 64 << 20;
+/// Elements that may be laid out and quantised, beyond four times those of the file's
+/// constants. A file that reads one weight in many layouts, or moves it over and over, keeps
+/// its operators from there on.
+const ROOM: usize = 16 << 20;
 
 pub(super) fn run(graph: &mut Graph) -> Result<usize, CompileError> {
     let mut changed = 0;
-    let mut copied = 0;
+    let stored: usize = graph.constants().map(|(_, array)| array.len()).sum();
+    let mut room = stored.saturating_mul(4).saturating_add(ROOM);
     let mut makers = graph.makers();
     let mut reads = reads(graph);
     let mut gone = vec![false; graph.nodes.len()];
     for (place, gone) in gone.iter_mut().enumerate() {
-        if let Some((output, array)) = quantised(graph, &graph.nodes[place]) {
+        if let Some((output, array)) = quantised(graph, &graph.nodes[place], &mut room) {
             graph.set_constant(output, array);
             makers.remove(&output);
             *gone = true;
             changed += 1;
             continue;
         }
-        let Some(hoist) = Hoist::find(graph, &makers, place) else {
+        let Some(hoist) = Hoist::find(graph, &makers, place, &mut room) else {
             continue;
         };
         let alone = |id: ValueId| reads.get(&id) == Some(&1);
@@ -59,8 +61,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<usize, CompileError> {
                 makers.extend(output.map(|id| (id, hoist.scaled)));
                 *gone = true;
             }
-            (Some(weight), _) if copied + hoist.array.len() <= COPIED => {
-                copied += hoist.array.len();
+            (Some(weight), _) => {
                 let mut scaled = scaled.clone();
                 let name = graph.name(weight).to_owned();
                 scaled.inputs[0] = Some(graph.add_constant(&name, hoist.array));
@@ -93,7 +94,7 @@ fn reads(graph: &Graph) -> HashMap<ValueId, usize> {
 }
 
 /// The output of a QuantizeLinear of constants, with its elements.
-fn quantised(graph: &Graph, node: &Node) -> Option<(ValueId, Array)> {
+fn quantised(graph: &Graph, node: &Node, room: &mut usize) -> Option<(ValueId, Array)> {
     if !node.is("QuantizeLinear") {
         return None;
     }
@@ -105,6 +106,8 @@ fn quantised(graph: &Graph, node: &Node) -> Option<(ValueId, Array)> {
             None => None,
         });
     }
+    let float = inputs.first().copied().flatten()?;
+    *room = room.checked_sub(float.len())?;
     let made = eval::apply(graph, node, inputs).ok()?;
     Some((output, made.into_iter().next()?))
 }
@@ -120,7 +123,12 @@ struct Hoist {
 }
 
 impl Hoist {
-    fn find(graph: &Graph, makers: &HashMap<ValueId, usize>, place: usize) -> Option<Self> {
+    fn find(
+        graph: &Graph,
+        makers: &HashMap<ValueId, usize>,
+        place: usize,
+        room: &mut usize,
+    ) -> Option<Self> {
         let layout = &graph.nodes[place];
         if !layout.is_standard() || !LAYOUT.contains(&layout.op.as_str()) {
             return None;
@@ -145,6 +153,7 @@ impl Hoist {
                 None => None,
             });
         }
+        *room = room.checked_sub(weight.len())?;
         let made = eval::apply(graph, layout, inputs).ok()?;
         let array = made.into_iter().next()?;
         let axis = match channels {

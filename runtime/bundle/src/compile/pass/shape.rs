@@ -13,7 +13,7 @@ pub(super) use layout::bounds;
 
 use crate::compile::array::ElementType;
 use crate::compile::error::CompileError;
-use crate::compile::graph::{Attribute, Graph, Node, ValueId};
+use crate::compile::graph::{Attribute, Graph, MOST_AXES, Node, ValueId};
 
 type Shape = Vec<usize>;
 
@@ -62,9 +62,10 @@ impl Inputs<'_> {
         exact(self.graph, self.node.input(place)?)
     }
 
-    /// The elements of a constant input of indices.
+    /// The elements of a constant input of indices, of which there are a few per axis.
     fn indices(&self, place: usize) -> Option<&[i64]> {
-        self.graph.constant(self.node.input(place)?)?.as_i64()
+        let indices = self.graph.constant(self.node.input(place)?)?.as_i64()?;
+        (indices.len() <= 2 * MOST_AXES).then_some(indices)
     }
 
     fn has(&self, place: usize) -> bool {
@@ -78,7 +79,11 @@ impl Inputs<'_> {
 
 /// The shape of a value without open axes.
 pub(super) fn exact(graph: &Graph, id: ValueId) -> Option<Shape> {
-    graph.value(id).shape.as_ref()?.iter().copied().collect()
+    let shape = graph.value(id).shape.as_ref()?;
+    if shape.len() > MOST_AXES {
+        return None;
+    }
+    shape.iter().copied().collect()
 }
 
 /// Axis `axis` of `rank`, which may be counted from the end.

@@ -1,7 +1,7 @@
 //! Which operators hand their first input on.
 
 use crate::compile::array::Array;
-use crate::compile::graph::{Graph, Node};
+use crate::compile::graph::{Graph, MOST_AXES, Node};
 
 /// Whether the first output is the first input.
 pub(super) fn is_no_op(graph: &Graph, node: &Node) -> bool {
@@ -28,7 +28,11 @@ pub(super) fn is_no_op(graph: &Graph, node: &Node) -> bool {
             .ints("perm")
             .is_some_and(|perm| perm.iter().enumerate().all(|(n, &p)| p == n as i64)),
         "Pad" => {
-            let nothing = |pads: &Array| pads.as_i64().is_some_and(|p| p.iter().all(|&n| n == 0));
+            let is_nothing = |pads: &[i64]| {
+                let few = pads.len() <= 2 * MOST_AXES;
+                few && pads.iter().all(|&n| n == 0)
+            };
+            let nothing = |pads: &Array| pads.as_i64().is_some_and(is_nothing);
             constant(1).is_some_and(nothing)
         }
         "Reshape" | "Flatten" => match (shape(), output_shape(graph, node)) {
@@ -50,6 +54,9 @@ fn output_shape(graph: &Graph, node: &Node) -> Option<Vec<usize>> {
         return (input.len() == 2 && node.int("axis").unwrap_or(1) == 1).then_some(input);
     }
     let wanted = graph.constant(node.input(1)?)?.as_i64()?;
+    if wanted.len() != input.len() {
+        return None;
+    }
     // Only what says the input's shape is of interest: one -1 stands for the axis there.
     let says = |n: usize, w: i64| match w {
         -1 => true,
@@ -58,5 +65,5 @@ fn output_shape(graph: &Graph, node: &Node) -> Option<Vec<usize>> {
     };
     let open = wanted.iter().filter(|&&w| w == -1).count();
     let mut axes = wanted.iter().enumerate();
-    (wanted.len() == input.len() && open <= 1 && axes.all(|(n, &w)| says(n, w))).then_some(input)
+    (open <= 1 && axes.all(|(n, &w)| says(n, w))).then_some(input)
 }

@@ -14,6 +14,8 @@ mod activation;
 mod arithmetic;
 mod convolution;
 mod dynamic;
+#[cfg(test)]
+mod hostile;
 mod pool;
 mod product;
 mod rewrite;

@@ -10,6 +10,10 @@ use crate::compile::array::{Array, ElementType};
 use crate::compile::error::CompileError;
 use crate::compile::graph::{Attribute, ValueId};
 
+/// Most elements that `C` may get from being repeated for each column, so that two short
+/// constants of a file do not take all memory.
+const WIDEST: usize = 1 << 24;
+
 pub(super) fn matmul(rewrite: &mut Rewrite<'_>) -> Result<(), CompileError> {
     let a = rewrite.dequantised_along(0, 1, 2, -2)?;
     let b = rewrite.dequantised_along(3, 4, 5, -1)?;
@@ -73,6 +77,9 @@ fn addend(
     }) else {
         return Err(scattered(rewrite));
     };
+    if values.len().saturating_mul(columns) > WIDEST {
+        return Err(scattered(rewrite));
+    }
     let wide: Vec<i32> = values
         .iter()
         .flat_map(|v| std::iter::repeat_n(*v, columns))

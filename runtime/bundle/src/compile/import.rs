@@ -383,3 +383,94 @@ fn value_of(proto: AttributeProto, op: &str) -> Result<Attribute, CompileError> 
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::proto::OperatorSetProto;
+
+    fn named(name: &str) -> ValueInfoProto {
+        ValueInfoProto {
+            name: name.to_owned(),
+            kind: None,
+        }
+    }
+
+    fn node(op: &str, input: &str, output: &str) -> NodeProto {
+        NodeProto {
+            op_type: op.to_owned(),
+            input: vec![input.to_owned()],
+            output: vec![output.to_owned()],
+            ..NodeProto::default()
+        }
+    }
+
+    fn read(nodes: Vec<NodeProto>) -> Result<Graph, String> {
+        let graph = GraphProto {
+            node: nodes,
+            input: vec![named("x")],
+            output: vec![named("y")],
+            ..GraphProto::default()
+        };
+        let model = ModelProto {
+            graph: Some(graph),
+            opset_import: vec![OperatorSetProto {
+                domain: String::new(),
+                version: 13,
+            }],
+            ..ModelProto::default()
+        };
+        import(&model.encode_to_vec()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn nodes_are_put_in_order() {
+        let graph = read(vec![node("Abs", "a", "y"), node("Relu", "x", "a")]).unwrap();
+        let ops: Vec<&str> = graph.nodes.iter().map(|n| n.op.as_str()).collect();
+        assert_eq!(ops, ["Relu", "Abs"]);
+    }
+
+    #[test]
+    fn names_and_orders_that_cannot_be_are_refused() {
+        let invalid = |nodes| {
+            read(nodes)
+                .unwrap_err()
+                .replace("the model is not valid ONNX: ", "")
+        };
+        assert_eq!(
+            invalid(vec![node("Abs", "x", "y"), node("Abs", "x", "y")]),
+            "the value \"y\" is made twice or has no name"
+        );
+        assert_eq!(
+            invalid(vec![node("Abs", "z", "y")]),
+            "inputs of Abs \"y\" read \"z\", which nothing makes"
+        );
+        assert_eq!(
+            invalid(vec![node("Abs", "a", "y"), node("Abs", "y", "a")]),
+            "Abs \"y\" needs its own output"
+        );
+    }
+
+    #[test]
+    fn what_a_branch_reads_from_outside_is_known() {
+        let inner = GraphProto {
+            node: vec![node("Abs", "a", "r"), node("Relu", "r", "s")],
+            output: vec![named("s")],
+            ..GraphProto::default()
+        };
+        let mut outer = node("If", "x", "y");
+        outer.attribute.push(AttributeProto {
+            name: "then_branch".to_owned(),
+            kind: attribute::GRAPH,
+            g: Some(inner),
+            ..AttributeProto::default()
+        });
+        let graph = read(vec![node("Neg", "x", "a"), node("Exp", "x", "r"), outer]).unwrap();
+        let read: Vec<&str> = graph.nodes[2]
+            .captures
+            .iter()
+            .map(|id| graph.name(*id))
+            .collect();
+        assert_eq!(read, ["a"]);
+    }
+}

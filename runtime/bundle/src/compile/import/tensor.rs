@@ -127,3 +127,65 @@ fn bits(code: i32) -> Option<usize> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(data_type: i32, dims: &[i64]) -> TensorProto {
+        TensorProto {
+            name: "w".to_owned(),
+            data_type,
+            dims: dims.to_vec(),
+            ..TensorProto::default()
+        }
+    }
+
+    #[test]
+    fn elements_are_read_from_wider_fields() {
+        let mut small = tensor(ElementType::I8.0, &[2]);
+        small.int32_data = vec![-128, 127];
+        assert_eq!(array(small).unwrap().data(), &Data::I8(vec![-128, 127]));
+        let mut half = tensor(10, &[2]);
+        half.int32_data = vec![0x3c00, 0xc000];
+        let bytes = vec![0x00, 0x3c, 0x00, 0xc0];
+        let carried = Data::Other { code: 10, bytes };
+        assert_eq!(array(half).unwrap().data(), &carried);
+        let mut packed = tensor(22, &[3]);
+        packed.int32_data = vec![0x21, 0x03];
+        let bytes = vec![0x21, 0x03];
+        let carried = Data::Other { code: 22, bytes };
+        assert_eq!(array(packed).unwrap().data(), &carried);
+    }
+
+    #[test]
+    fn what_does_not_fit_its_shape_is_refused() {
+        let mut outside = tensor(ElementType::U8.0, &[1]);
+        outside.int32_data = vec![256];
+        let mut fewer = tensor(ElementType::F32.0, &[3]);
+        fewer.raw_data = vec![0; 8];
+        let mut huge = tensor(10, &[1 << 40, 1 << 40]);
+        huge.raw_data = vec![0; 2];
+        for tensor in [outside, fewer, huge, tensor(ElementType::F32.0, &[-1])] {
+            assert_eq!(
+                array(tensor).unwrap_err().to_string(),
+                "the model is not valid ONNX: the constant \"w\" does not fit its shape"
+            );
+        }
+        assert_eq!(
+            array(tensor(1, &[1; 65])).unwrap_err().to_string(),
+            "the constant \"w\" cannot be compiled: it has 65 axes; store it with 64 axes at most"
+        );
+    }
+
+    #[test]
+    fn data_outside_of_the_file_is_refused() {
+        let mut tensor = tensor(1, &[1]);
+        tensor.data_location = EXTERNAL;
+        assert_eq!(
+            array(tensor).unwrap_err().to_string(),
+            "the constant \"w\" cannot be compiled: its data lie in another file; save the model \
+             with all data in one file"
+        );
+    }
+}

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::super::array::{Array, ElementType};
 use super::super::eval;
 use super::super::graph::{Graph, Node, ValueId};
-use super::check::Checked;
+use super::check::{Checked, check_size};
 use super::flow::{Builder, Flow, Pending, Quantised, Real};
 use super::layout::layout;
 use super::{Element, IntegerModel, Operator, QuantisedTensor};
@@ -63,6 +63,7 @@ impl<'a> Building<'a> {
         let axes: Option<Vec<usize>> = value.shape.iter().flatten().copied().collect();
         let shape = axes.filter(|_| value.shape.is_some());
         let shape = shape.ok_or_else(|| format!("the input \"{name}\" has no fixed shape"))?;
+        check_size(&shape).map_err(|why| format!("the input \"{name}\": {why}"))?;
         let float_input = value.element == Some(ElementType::F32);
         let mut tensor = QuantisedTensor {
             name: name.to_owned(),

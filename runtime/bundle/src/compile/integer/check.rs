@@ -26,6 +26,14 @@ fn ensure(holds: bool, otherwise: &str) -> Checked {
     }
 }
 
+/// Whether a tensor of this shape is taken.
+pub(super) fn check_size(shape: &[usize]) -> Checked {
+    ensure(shape.len() <= MOST_AXES, "it has too many axes")?;
+    let elements = product(shape).ok_or("it is too large")?;
+    let taken = (1..=MOST_ELEMENTS).contains(&elements);
+    ensure(taken, "it is empty or too large")
+}
+
 fn product(values: &[usize]) -> Option<usize> {
     values.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
 }
@@ -100,12 +108,7 @@ impl IntegerModel {
 
 impl QuantisedTensor {
     fn check(&self) -> Checked {
-        ensure(self.shape.len() <= MOST_AXES, "it has too many axes")?;
-        let elements = product(&self.shape).ok_or("it is too large")?;
-        ensure(
-            (1..=MOST_ELEMENTS).contains(&elements),
-            "it is empty or too large",
-        )?;
+        check_size(&self.shape)?;
         ensure(
             self.scale.is_finite() && self.scale > 0.0,
             "its scale is not positive",
@@ -320,7 +323,8 @@ fn check_free_shape(operator: &Operator, from: &[usize], output: &QuantisedTenso
                 let last = (to[axis] - 1).checked_mul(steps[axis]);
                 let last = last.and_then(|last| last.checked_add(starts[axis]));
                 let inside = last.is_some_and(|last| last < from[axis]);
-                ensure(steps[axis] > 0 && inside, "it reads outside of its input")?;
+                let step = (1..=MOST_ELEMENTS).contains(&steps[axis]);
+                ensure(step && inside, "it reads outside of its input")?;
             }
             Ok(())
         }

@@ -4,7 +4,7 @@
 //! either a function of one integer tensor ([`Real`]: at most 256 different values) or the
 //! result of a layer that waits for its quantiser ([`Pending`]).
 
-use super::check::{Checked, shape_of};
+use super::check::{Checked, check_size, shape_of};
 use super::{Element, IntegerModel, Layer, Operator, QuantisedTensor};
 
 /// What a value of the graph stands for.
@@ -76,7 +76,7 @@ impl Quantised {
             let channel = |length: usize| place / width.max(1) % length;
             let zero = self.zero_points[channel(self.zero_points.len())];
             let scale = self.scales[channel(self.scales.len())];
-            f64::from(value - zero) * f64::from(scale)
+            (f64::from(value) - f64::from(zero)) * f64::from(scale)
         };
         self.values.iter().enumerate().map(real).collect()
     }
@@ -268,6 +268,7 @@ impl Builder {
             .map(|&n| self.tensor(n).shape.as_slice())
             .collect();
         let made = shape_of(&operator, &shapes)?.ok_or("its shape is not known")?;
+        check_size(&made)?;
         let outputs = match &operator {
             Operator::Conv { linear, .. } | Operator::Dense(linear) => linear.bias.len(),
             _ => 0,

@@ -1,7 +1,7 @@
 //! Operators that move integers or pick some, whatever they stand for.
 
 use super::super::graph::{Graph, Node};
-use super::check::{Checked, shape_of};
+use super::check::{Checked, check_size, shape_of};
 use super::window::window;
 use super::{Operator, Window};
 
@@ -87,6 +87,7 @@ fn reshaped(graph: &Graph, node: &Node, from: &[usize]) -> Checked<Vec<usize>> {
         });
     }
     let elements: usize = from.iter().product();
+    check_size(&to)?;
     let known: usize = to.iter().product();
     if let Some(place) = open {
         to[place] = elements.checked_div(known).ok_or("its shape is empty")?;
@@ -171,7 +172,7 @@ fn slice(graph: &Graph, node: &Node, from: &[usize]) -> Checked<(Operator, Vec<u
             return Err("it picks nothing or backwards".to_owned());
         }
         starts[at] = begin as usize;
-        steps[at] = step as usize;
+        steps[at] = step.min(length) as usize;
         to[at] = ((end - begin - 1) / step + 1) as usize;
     }
     Ok((Operator::Slice { starts, steps }, to))

@@ -121,7 +121,8 @@ fn linear(weights: &Quantised, channels: usize, input: f32, alpha: f32) -> Check
     }
     let width = before * behind;
     let zero = |channel: usize| weights.zero_points[channel % weights.zero_points.len()];
-    let difference = |(n, v): (usize, &i32)| i8::try_from(v - zero(n / width.max(1))).ok();
+    let difference =
+        |(n, v): (usize, &i32)| i8::try_from(v.checked_sub(zero(n / width.max(1)))?).ok();
     let signed: Option<Vec<i8>> = ordered.iter().enumerate().map(difference).collect();
     let packed = match (signed, weights.zero_points.as_slice()) {
         (Some(signed), _) => Weights::Signed(signed),

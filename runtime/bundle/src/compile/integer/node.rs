@@ -2,7 +2,7 @@
 
 use super::super::graph::Node;
 use super::build::{Building, Operand};
-use super::check::Checked;
+use super::check::{Checked, check_size};
 use super::flow::{Flow, Pending, Real};
 use super::layout::{axis, integers};
 use super::window::window;
@@ -173,9 +173,10 @@ impl Building<'_> {
         let widths = widths.filter(|w| w.len() == 2 * from.len());
         let widths = widths.ok_or("its widths do not fit or are negative")?;
         let (before, behind) = widths.split_at(from.len());
-        let to = (0..from.len())
-            .map(|a| before[a] + from[a] + behind[a])
+        let to: Vec<usize> = (0..from.len())
+            .map(|a| before[a].saturating_add(from[a]).saturating_add(behind[a]))
             .collect();
+        check_size(&to)?;
         let operator = Operator::Pad {
             before: before.to_vec(),
             value,

@@ -44,8 +44,9 @@ pub struct Options {
     /// In which numbers the compiled model computes.
     pub numerics: Numerics,
     /// What it may lose, each of which must hold. When empty: 2 steps of the last quantiser in
-    /// exact numerics (0.02 of range where quantisers set their scale as they run), a tenth of
-    /// the range in float numerics, and 0.0001 of the range for models without quantisers.
+    /// exact numerics (more behind a softmax, 0.02 of the range where quantisers set their scale
+    /// as they run), a tenth of the range in float numerics, and 0.0001 of the range for models
+    /// without quantisers.
     pub bounds: Vec<Bound>,
     /// Inputs, the first axis is the case; drawn when absent.
     pub inputs: Option<Tensor>,
@@ -179,7 +180,7 @@ impl Draft<'_> {
         };
         let bounds = check(
             options,
-            step,
+            (step, step::allowed(&compiled.canonical, step)),
             &difference,
             accuracy,
             reference,
@@ -291,7 +292,7 @@ fn run(model: &mut dyn Model, inputs: &[Tensor]) -> Result<Vec<Tensor>, CompileE
 /// The bounds that hold, or the first that does not.
 fn check(
     options: &Options,
-    step: step::Step,
+    (step, steps): (step::Step, f32),
     found: &Difference,
     accuracy: Option<Accuracy>,
     reference: ReferenceKind,
@@ -300,7 +301,7 @@ fn check(
     let exact = options.numerics == Numerics::Exact;
     let mut bounds = options.bounds.clone();
     if bounds.is_empty() {
-        bounds.push(difference::default_bound(exact, step));
+        bounds.push(difference::default_bound(exact, step, steps));
     }
     for &bound in &bounds {
         if let Some(figure) = difference::lost(bound, found, accuracy)? {

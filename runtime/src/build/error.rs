@@ -52,7 +52,7 @@ pub enum BuildError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: CompileError,
+        source: Box<CompileError>,
     },
     /// The compiled model is further from the golden outputs than its bound.
     #[cfg(feature = "compile")]
@@ -67,7 +67,7 @@ pub enum BuildError {
         /// File of reference outputs.
         outputs: PathBuf,
         /// How far.
-        source: CompileError,
+        source: Box<CompileError>,
     },
     /// Golden vectors that somebody must bring.
     #[error(

@@ -112,7 +112,7 @@ fn of_baseline(
     let mut rows = Rows::open(&baseline.csv, &draft.input)?;
     let mut pipeline = Pipeline::new(draft, Box::new(recorder)).map_err(|e| unusable(e.into()))?;
     let full = || lock(&seen).len() >= KEPT;
-    while let Some(row) = rows.next() {
+    for row in rows.by_ref() {
         pipeline.push_row(&row).map_err(|e| unusable(e.into()))?;
         if full() {
             break;

@@ -18,7 +18,7 @@ pub(super) enum Subject<'a> {
     },
     /// Compiled.
     #[cfg(feature = "compile")]
-    Compiled(crate::compile::Draft<'a>),
+    Compiled(Box<crate::compile::Draft<'a>>),
 }
 
 /// A model with its golden inputs and outputs.
@@ -40,10 +40,10 @@ impl<'a> Subject<'a> {
         if let Some(numerics) = spec.compile.numerics {
             let draft = crate::compile::prepare(bytes, numerics, options);
             return draft
-                .map(Self::Compiled)
+                .map(|draft| Self::Compiled(Box::new(draft)))
                 .map_err(|source| BuildError::Compile {
                     path: spec.model.clone(),
-                    source,
+                    source: Box::new(source),
                 });
         }
         let model = TractEngine.load(bytes, options);
@@ -67,7 +67,7 @@ impl<'a> Subject<'a> {
         match self {
             Self::Kept { bytes, model } => keep(spec, bytes, model, given),
             #[cfg(feature = "compile")]
-            Self::Compiled(draft) => prove(spec, draft, given),
+            Self::Compiled(draft) => prove(spec, *draft, given),
         }
     }
 }
@@ -129,11 +129,11 @@ fn prove(
             (Some(outputs), CompileError::Lost { .. }) => BuildError::Lost {
                 model: spec.model.clone(),
                 outputs: outputs.clone(),
-                source,
+                source: Box::new(source),
             },
             _ => BuildError::Compile {
                 path: spec.model.clone(),
-                source,
+                source: Box::new(source),
             },
         })?;
     Ok(Proven {

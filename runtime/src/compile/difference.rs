@@ -13,8 +13,6 @@ const FLOAT: Bound = Bound::Range(1e-4);
 /// The same where quantisers set their scale as they run: five of 255 steps, because a scale
 /// that moves with one element moves all others of its tensor.
 const RUNNING: Bound = Bound::Range(0.02);
-/// Exact numerics of a quantised model.
-const EXACT: Bound = Bound::Steps(2.0);
 /// Float numerics drop the rounding of every quantiser, so that only a broken model is refused
 /// where nobody says what is acceptable.
 const ROUGH: Bound = Bound::Range(0.1);
@@ -122,12 +120,13 @@ impl Accuracy {
     }
 }
 
-/// What holds when nobody names a bound.
-pub(super) fn default_bound(exact: bool, step: Step) -> Bound {
+/// What holds when nobody names a bound; `steps` is what exact numerics of a model with
+/// quantisers may be off.
+pub(super) fn default_bound(exact: bool, step: Step, steps: f32) -> Bound {
     match (exact, step) {
         (false, Step::Size(_) | Step::Running) => ROUGH,
         (_, Step::None) => FLOAT,
-        (true, Step::Size(_)) => EXACT,
+        (true, Step::Size(_)) => Bound::Steps(steps),
         (true, Step::Running) => RUNNING,
     }
 }

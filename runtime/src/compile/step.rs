@@ -52,6 +52,22 @@ const KEEPING: [&str; 31] = [
     "ReduceMin",
 ];
 
+/// How many steps of the last quantiser exact numerics may be off. Another order of additions
+/// may move a value over the edge between two steps, and a later layer by one more: 2. Where a
+/// softmax stands between the last quantiser and the one before, a step of its input is worth up
+/// to a quarter of itself in its output, which may be many of the steps there.
+pub(super) fn allowed(graph: &Graph, step: Step) -> f32 {
+    let Step::Size(step) = step else {
+        return 2.0;
+    };
+    let walk = Walk {
+        graph,
+        makers: graph.makers(),
+    };
+    let before = graph.outputs.first().and_then(|&v| walk.softmax(v));
+    before.map_or(2.0, |worth| (2.0 * worth / step).ceil().max(2.0))
+}
+
 /// The unit of the first output of a canonical graph.
 pub(super) fn of(graph: &Graph) -> Step {
     let Some(&output) = graph.outputs.first() else {
@@ -121,6 +137,26 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// What a step before the softmax that the output comes from is worth behind it, in the
+    /// output's unit.
+    fn softmax(&self, output: ValueId) -> Option<f32> {
+        let mut value = output;
+        let mut scale = 1.0;
+        for _ in 0..16 {
+            let node = self.maker(value)?;
+            match node.op.as_str() {
+                "Softmax" => return Some(self.step(node.input(0)?, 64)? / 4.0 / scale),
+                // Of an integer output this one sets the unit; others are taken back below.
+                "QuantizeLinear" => scale *= self.largest(node.input(1)?)?,
+                "DequantizeLinear" => scale /= self.largest(node.input(1)?)?,
+                op if KEEPING.contains(&op) => {}
+                _ => return None,
+            }
+            value = node.input(0)?;
+        }
+        None
+    }
+
     /// The largest magnitude of a constant, or of weights under a DequantizeLinear.
     fn largest(&self, value: ValueId) -> Option<f32> {
         let magnitude = |array: &Array, zero: f64| {
@@ -136,5 +172,77 @@ impl<'a> Walk<'a> {
         let zero = constant(2).and_then(Array::to_f64);
         let zero = zero.and_then(|z| z.first().copied()).unwrap_or(0.0);
         Some(magnitude(constant(0)?, zero)? * magnitude(constant(1)?, 0.0)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drover_bundle::compile::{Array, Data};
+
+    /// A quantised input of scale 0.5, a weighted sum whose largest weight is 3, and whatever
+    /// `more` puts behind it.
+    fn graph(more: &[(&str, f32)]) -> Graph {
+        let mut graph = Graph::default();
+        let mut value = graph.add_value("x");
+        graph.inputs.push(value);
+        let weights = Data::F32(vec![1.0, -3.0, 2.0, 0.5]);
+        let weights = Array::new(vec![2, 2], weights).unwrap();
+        let weights = graph.add_constant("w", weights);
+        let nodes = [
+            ("QuantizeLinear", 0.5),
+            ("DequantizeLinear", 0.5),
+            ("MatMul", 0.0),
+        ];
+        for (op, scale) in nodes.iter().chain(more) {
+            let mut inputs = vec![value];
+            match *op {
+                "MatMul" => inputs.push(weights),
+                "Softmax" => {}
+                _ => inputs.push(graph.add_constant("scale", Array::scalar(*scale))),
+            }
+            value = graph.add_value("v");
+            graph.nodes.push(Node::new(op, op, &inputs, value));
+        }
+        graph.outputs.push(value);
+        graph
+    }
+
+    #[test]
+    fn a_step_is_followed_to_the_output() {
+        assert_eq!(of(&Graph::default()), Step::None);
+        assert_eq!(
+            of(&graph(&[])),
+            Step::Size(1.5),
+            "0.5 times the largest weight"
+        );
+        let quantised = [("QuantizeLinear", 0.25), ("DequantizeLinear", 0.25)];
+        assert_eq!(of(&graph(&quantised)), Step::Size(0.25));
+        assert_eq!(
+            of(&graph(&quantised[..1])),
+            Step::Size(1.0),
+            "an integer output"
+        );
+        assert_eq!(
+            of(&graph(&[("Cosh", 0.0)])),
+            Step::Running,
+            "no operator of a known gain"
+        );
+    }
+
+    #[test]
+    fn a_softmax_before_the_last_quantiser_turns_one_step_into_many() {
+        let behind = [
+            ("Softmax", 0.0),
+            ("QuantizeLinear", 0.0625),
+            ("DequantizeLinear", 0.0625),
+        ];
+        for more in [&behind[..], &behind[..2]] {
+            let graph = graph(more);
+            let allowed = allowed(&graph, of(&graph));
+            assert_eq!(allowed, 12.0, "twice a quarter of 1.5, in steps of 0.0625");
+        }
+        let graph = graph(&[]);
+        assert_eq!(allowed(&graph, of(&graph)), 2.0);
     }
 }

@@ -87,6 +87,9 @@ fn matrices_multiply_by_the_rules_of_numpy() {
     let stack = apply("MatMul", &[&count(&[2, 1, 1, 2]), &count(&[3, 2, 1])], &[]);
     let expected = [5.0, 11.0, 17.0, 11.0, 25.0, 39.0];
     assert_eq!(values(&stack, &[2, 3, 1, 1]), expected);
+    // Long enough to be summed by eights, with a rest.
+    let long = apply("MatMul", &[&count(&[37]), &count(&[37])], &[]);
+    assert_eq!(values(&long, &[]), [17_575.0]);
     apply("MatMul", &[&count(&[2, 3]), &count(&[2, 3])], &[]).unwrap_err();
     apply("MatMul", &[&Array::scalar(1.0), &count(&[1])], &[]).unwrap_err();
 }

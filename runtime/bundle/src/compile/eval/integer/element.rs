@@ -21,10 +21,11 @@ pub(super) fn add(call: &Call<'_>) -> Outcome {
     })
 }
 
-/// `QLinearMul`.
+/// `QLinearMul`, rounded as a sum is.
 pub(super) fn mul(call: &Call<'_>) -> Outcome {
     pairwise(call, |a_at, b_at, target| {
-        move |a, b| target.quantised(a_at.real(a) * b_at.real(b))
+        let zero = target.zero as f32;
+        move |a, b| target.stepped(a_at.real(a) * b_at.real(b) / target.scale + zero)
     })
 }
 

@@ -169,3 +169,30 @@ fn choose() {
     let made = run(&graph);
     same(&made[0], &[3], ElementType::U8, &[86.0, 198.0, 78.0], 0);
 }
+
+/// `QLinearAdd` and `QLinearMul` round with the zero point added, the other operators without.
+#[test]
+fn halves_of_sums_and_products() {
+    for (op, other, wanted) in [
+        ("com.microsoft.QLinearAdd", 0, [2.0, 2.0, 4.0]),
+        ("com.microsoft.QLinearMul", 1, [2.0, 2.0, 4.0]),
+        ("com.microsoft.QLinearConcat", 0, [1.0, 3.0, 3.0]),
+    ] {
+        let inputs = match op {
+            "com.microsoft.QLinearConcat" => &["one", "z", "a", "half", "none"][..],
+            _ => &["a", "half", "none", "b", "one", "none", "one", "z"],
+        };
+        let graph = Draft::new(13)
+            .u8("a", &[3], &[1, 3, 5])
+            .u8("b", &[1], &[other])
+            .f32("half", &[], &[0.5])
+            .f32("one", &[], &[1.0])
+            .u8("none", &[], &[0])
+            .u8("z", &[], &[1])
+            .node_with(op, inputs, &["y"], &[("axis", Attribute::Int(0))])
+            .output("y")
+            .graph();
+        let made = run(&graph);
+        same(&made[0], &[3], ElementType::U8, &wanted, 0);
+    }
+}

@@ -159,6 +159,13 @@ mod tests {
         graph.to_string()
     }
 
+    /// Any values for the only input.
+    fn x(graph: &Graph) -> [Array; 1] {
+        let shape = shape::exact(graph, graph.inputs[0]).unwrap();
+        let values = (0..shape.iter().product()).map(|n: usize| n as f32 - 1.5);
+        [Array::new(shape, Data::F32(values.collect())).unwrap()]
+    }
+
     #[test]
     fn a_chain_that_computes_a_shape_becomes_its_constant() {
         let graph = Draft::new(13)
@@ -179,6 +186,10 @@ mod tests {
             .node("Reshape", &["r", "to"], &["y"])
             .output("y")
             .graph();
+        let mut after = graph.clone();
+        super::run(&mut after).unwrap();
+        let before = eval::run(&graph, &x(&graph)).unwrap();
+        assert_eq!(eval::run(&after, &x(&graph)).unwrap(), before);
         assert_eq!(
             run(graph),
             "\
@@ -246,6 +257,11 @@ out   y
 
     #[test]
     fn a_known_branch_takes_the_place_of_its_if() {
+        let mut after = negated_or_not();
+        super::run(&mut after).unwrap();
+        let computed = eval::run(&after, &x(&after)).unwrap();
+        // exp(relu(-1.5)) + |relu(-1.5)|, and the same of -0.5
+        assert_eq!(computed[0].as_f32(), Some([1.0, 1.0].as_slice()));
         assert_eq!(
             run(negated_or_not()),
             "\

@@ -15,11 +15,14 @@
 mod aim;
 mod dynamic;
 mod elementwise;
+mod kernel;
 mod layout;
 mod linear;
 mod quantiser;
 mod value;
 
+#[cfg(test)]
+mod tests;
 
 use super::Numerics;
 use super::error::CompileError;

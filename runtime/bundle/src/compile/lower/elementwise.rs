@@ -28,6 +28,12 @@ pub(super) fn scales(op: &str) -> bool {
     )
 }
 
+/// Means of a part of the axes, which onnxruntime takes of real values; it sums steps for the
+/// global one.
+fn averages(op: &str) -> bool {
+    matches!(op, "AveragePool" | "ReduceMean")
+}
+
 impl Lowering<'_> {
     /// The operator on `t` instead of `k * t`.
     pub(super) fn homogeneous(&mut self, node: &Node) {
@@ -37,6 +43,12 @@ impl Lowering<'_> {
         let Held::Scaled(held) = self.held(x) else {
             return self.copy(node);
         };
+        // Means of integers lie on a half of a step quite often. Which way these go is settled
+        // by the rounding errors of a mean of real values, as the original graph takes it.
+        let real = averages(&node.op) && !self.is_integer_mean(node, x);
+        if self.is_exact() && held.steps.whole && real {
+            return self.copy(node);
+        }
         let mut made = self.on(node, held.t);
         let t = self.result(y, held.k);
         made.outputs = vec![Some(t)];
@@ -134,6 +146,9 @@ impl Lowering<'_> {
         };
         let values: Vec<ValueId> = node.inputs.iter().skip(from).copied().flatten().collect();
         if node.op == "Concat" && self.concat_integers(node, &values, y) {
+            return;
+        }
+        if self.quantised_sum(node, y) {
             return;
         }
         let Some(k) = self.common_scale(&values, y) else {

@@ -333,7 +333,7 @@ impl<'a> Lowering<'a> {
         made
     }
 
-    fn add_f32(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> ValueId {
+    pub(super) fn add_f32(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> ValueId {
         let array = Array::new(shape.to_vec(), Data::F32(values));
         let array = array.unwrap_or_else(|| Array::row(Vec::new()));
         self.out.add_constant(name, array)
@@ -353,6 +353,7 @@ impl<'a> Lowering<'a> {
         let q = self.constant(weights.q);
         if let Some(q) = q.filter(|q| !is_byte(q.element())) {
             let values = self.computed(q, weights, factor).unwrap_or_default();
+            let values = values.into_iter().map(|v| v as f32).collect();
             return self.add_f32(&format!("{name}/scaled"), q.shape(), values);
         }
         let scale = match scale.as_slice() {
@@ -371,7 +372,25 @@ impl<'a> Lowering<'a> {
         result
     }
 
-    fn computed(&self, q: &Array, weights: &Weights, factor: f32) -> Option<Vec<f32>> {
+    /// Shape and elements of a constant, whether floats or quantised ones.
+    pub(super) fn constant_values(&self, value: ValueId) -> Option<(Vec<usize>, Vec<f64>)> {
+        let (array, values) = match self.held(value) {
+            Held::Weights(weights) => {
+                let q = self.constant(weights.q)?;
+                (q, self.computed(q, &weights, 1.0)?)
+            }
+            _ => {
+                let array = self.constant(value)?;
+                (
+                    array,
+                    array.as_f32()?.iter().map(|v| f64::from(*v)).collect(),
+                )
+            }
+        };
+        (!values.is_empty()).then(|| (array.shape().to_vec(), values))
+    }
+
+    fn computed(&self, q: &Array, weights: &Weights, factor: f32) -> Option<Vec<f64>> {
         let zero = match weights.zero {
             Some(zero) => self.constant(zero)?.to_i32()?,
             None => vec![0],
@@ -394,7 +413,7 @@ impl<'a> Lowering<'a> {
             let zero = zero.get(of(zero.len(), place)).copied().unwrap_or(0);
             let scale = weights.scale.get(of(weights.scale.len(), place)).copied();
             let real = f64::from(step) - f64::from(zero);
-            (real * f64::from(scale.unwrap_or(1.0)) * f64::from(factor)) as f32
+            real * f64::from(scale.unwrap_or(1.0)) * f64::from(factor)
         };
         Some(steps.into_iter().enumerate().map(value).collect())
     }
@@ -426,7 +445,7 @@ impl<'a> Lowering<'a> {
     }
 }
 
-fn is_byte(element: ElementType) -> bool {
+pub(super) fn is_byte(element: ElementType) -> bool {
     matches!(element, ElementType::I8 | ElementType::U8)
 }
 

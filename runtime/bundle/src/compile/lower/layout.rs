@@ -111,6 +111,12 @@ impl Lowering<'_> {
             _ => return self.copy(node),
         };
         made.inputs[0] = Some(t);
+        // Widths and axes may be computed by the graph, and mean what they meant.
+        for place in [1, 3] {
+            if let Some(Some(input)) = made.inputs.get_mut(place) {
+                *input = self.real(*input);
+            }
+        }
         if let Some(filling) = filling {
             made.inputs.resize(made.inputs.len().max(3), None);
             made.inputs[2] = Some(filling);

@@ -8,6 +8,7 @@
 
 pub mod bound;
 pub mod bundle;
+pub mod compile;
 pub mod draw;
 pub mod hostile;
 pub mod node;

@@ -64,6 +64,10 @@ impl Lowering<'_> {
             _ => (a, b, 0),
         };
         let absorbs = self.absorbs(w) && !self.absorbs(x);
+        let is_plain = |v: ValueId| matches!(self.held(v), Held::Own);
+        if self.aim(y).is_none() && node.inputs.iter().flatten().all(|v| is_plain(*v)) {
+            return self.copy(node);
+        }
         let left = self.scaled(x);
         let (alpha, beta) = match node.op.as_str() {
             "Gemm" => (

@@ -54,8 +54,9 @@ const KEEPING: [&str; 31] = [
 
 /// How many steps of the last quantiser exact numerics may be off. Another order of additions
 /// may move a value over the edge between two steps, and a later layer by one more: 2. Where a
-/// softmax stands between the last quantiser and the one before, a step of its input is worth up
-/// to a quarter of itself in its output, which may be many of the steps there.
+/// softmax stands between the last quantiser and the one before, a step of its inputs, up
+/// in one and down in the others, is worth up to half of itself in its output, which may be many
+/// of the steps there.
 pub(super) fn allowed(graph: &Graph, step: Step) -> f32 {
     let Step::Size(step) = step else {
         return 2.0;
@@ -145,7 +146,7 @@ impl<'a> Walk<'a> {
         for _ in 0..16 {
             let node = self.maker(value)?;
             match node.op.as_str() {
-                "Softmax" => return Some(self.step(node.input(0)?, 64)? / 4.0 / scale),
+                "Softmax" => return Some(self.step(node.input(0)?, 64)? / 2.0 / scale),
                 // Of an integer output this one sets the unit; others are taken back below.
                 "QuantizeLinear" => scale *= self.largest(node.input(1)?)?,
                 "DequantizeLinear" => scale /= self.largest(node.input(1)?)?,
@@ -240,7 +241,7 @@ mod tests {
         for more in [&behind[..], &behind[..2]] {
             let graph = graph(more);
             let allowed = allowed(&graph, of(&graph));
-            assert_eq!(allowed, 12.0, "twice a quarter of 1.5, in steps of 0.0625");
+            assert_eq!(allowed, 24.0, "twice half of 1.5, in steps of 0.0625");
         }
         let graph = graph(&[]);
         assert_eq!(allowed(&graph, of(&graph)), 2.0);

@@ -8,6 +8,7 @@ written with inputs and onnxruntime's outputs:
     NAME.VARIANT.onnx      a model
     NAME.VARIANT.in.npy    inputs of a variant that takes integers
     NAME.VARIANT.out.npy   what onnxruntime answers
+    NAME.VARIANT.plain.npy what it answers with its optimiser off
 
 The weights are random: outputs mean nothing, and any difference of a step shows.
 Usage: zoo.py FOLDER [--all] [--only TEXT]. Needs onnx and onnxruntime.
@@ -261,14 +262,16 @@ def write(
                     low, high = np.iinfo(zero.dtype).min, np.iinfo(zero.dtype).max
                     feed = np.clip(np.rint(rows / scale) + zero, low, high).astype(zero.dtype)
                     np.save(folder / f"{name}.{variant}.in.npy", feed)
+                plain = answers(model, feed, False)
                 # Its optimiser computes stored weights in fewer bits than the graph says.
-                wanted = answers(model, feed, not variant.startswith("weights"))
+                wanted = plain if variant.startswith("weights") else answers(model, feed, True)
             except Exception as error:  # onnxruntime has many types of them
                 target.unlink(missing_ok=True)
                 print(f"{name}.{variant}: not made: {str(error).splitlines()[0][:160]}")
                 continue
             onnx.save(model, target)
             np.save(folder / f"{name}.{variant}.out.npy", wanted)
+            np.save(folder / f"{name}.{variant}.plain.npy", plain)
 
 
 def main() -> None:

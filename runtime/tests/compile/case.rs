@@ -246,8 +246,13 @@ pub(crate) fn print(reports: &[Report]) {
 }
 
 /// What is wrong with a report, as lines. `near_tie` judges a row with another answer by the
-/// share of the bound that the reference tells the two apart by.
-pub(crate) fn faults(report: &Report, near_tie: impl Fn(usize, f64) -> bool) -> Vec<String> {
+/// share of the bound that the reference tells the two apart by. Float numerics may be off by
+/// `float` times what the quantised model itself is.
+pub(crate) fn faults(
+    report: &Report,
+    float: f64,
+    near_tie: impl Fn(usize, f64) -> bool,
+) -> Vec<String> {
     let mut faults = Vec::new();
     match &report.exact {
         Ok(figures) => {
@@ -270,7 +275,7 @@ pub(crate) fn faults(report: &Report, near_tie: impl Fn(usize, f64) -> bool) -> 
     }
     match &report.float {
         // A network that loses nothing by its quantisation is still rounded by f32.
-        Ok(figures) if figures.mean > report.own.max(1e-6) => faults.push(format!(
+        Ok(figures) if figures.mean > (float * report.own).max(1e-6) => faults.push(format!(
             "float is off by {:.6} on average, the quantised model itself by {:.6}",
             figures.mean, report.own
         )),

@@ -2,11 +2,7 @@
 //! onnxruntime answered: the models of `../shared`, a zoo of other ones, and accuracy on
 //! labelled rows.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod case;
 mod digits;

@@ -11,6 +11,10 @@ use crate::case::{self, Case, faults, judge_all};
 /// Rows that the reference itself all but ties, by model; the test also asks for its margin.
 const NEAR_TIES: [(&str, usize); 0] = [];
 
+/// How many times its own loss a model in float numerics may be off, where it is more than
+/// once: this one was quantised in training and loses less than its rounding adds.
+const FLOAT: [(&str, f64); 1] = [("ic_tflite_qdq", 1.1)];
+
 pub(crate) fn folder() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/models");
     if !path.is_dir() {
@@ -53,8 +57,15 @@ fn case(folder: &Path, name: &str) -> Option<Case> {
         float: read(&format!("{float}_f32")),
         inputs: npy::read(&folder.join(inputs)).unwrap(),
         wanted: npy::read(&wanted).unwrap(),
-        // onnxruntime differs from itself by as much here, with its optimiser on and off.
-        steps: if name == "ic_tflite_qdq" { 5.0 } else { 2.0 },
+        steps: match (float, name) {
+            // onnxruntime differs from itself by as much here, with its optimiser on and off.
+            ("ic", _) => 5.0,
+            // Means of 120 elements lie on a half of a step in one channel of a hundred. The
+            // engine multiplies by the rounded inverse of 120, and the half falls to the other
+            // side; Softmax makes five steps of one.
+            (_, "kws_qdq_u8s8") => 5.0,
+            _ => 2.0,
+        },
         classifier: !matches!(float, "ad" | "skab_ae"),
     })
 }
@@ -73,7 +84,12 @@ fn every_model_compiles_and_is_right() {
     for (report, case) in reports.iter().zip(&cases) {
         let tie = |row| NEAR_TIES.contains(&(&*case.name, row));
         let near_tie = |row, margin| !case.classifier || (tie(row) && margin <= 1.0);
-        wrong.extend(faults(report, near_tie));
+        let loss = FLOAT.iter().find(|(name, _)| *name == case.name);
+        wrong.extend(faults(
+            report,
+            loss.map_or(1.0, |(_, loss)| *loss),
+            near_tie,
+        ));
     }
     assert!(
         wrong.is_empty(),

@@ -60,8 +60,7 @@ fn judge(case: Result<Case, String>, name: &str) -> Result<(), String> {
     let case = case.with_constants();
     for place in 0..case.outputs.len() {
         let one = case.clone().with_output(place);
-        attempt::guarded(move || run(&one))
-            .map_err(|e| format!("output {place}: {e}"))?;
+        attempt::guarded(move || run(&one)).map_err(|e| format!("output {place}: {e}"))?;
     }
     Ok(())
 }

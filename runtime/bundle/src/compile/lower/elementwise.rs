@@ -43,10 +43,12 @@ impl Lowering<'_> {
         let Held::Scaled(held) = self.held(x) else {
             return self.copy(node);
         };
+        if self.integer_mean(node, &held) {
+            return;
+        }
         // Means of integers lie on a half of a step quite often. Which way these go is settled
         // by the rounding errors of a mean of real values, as the original graph takes it.
-        let real = averages(&node.op) && !self.is_integer_mean(node, x);
-        if self.is_exact() && held.steps.whole && real {
+        if self.is_exact() && held.steps.whole && averages(&node.op) {
             return self.copy(node);
         }
         let mut made = self.on(node, held.t);

@@ -60,11 +60,6 @@ fn case(folder: &Path, name: &str) -> Option<Case> {
         steps: match (float, name) {
             // onnxruntime differs from itself by as much here, with its optimiser on and off.
             ("ic", _) => 5.0,
-            // Its windows' means of 120 real values lie on a half of a step in three of 2048
-            // places. The engine multiplies a sum by the rounded inverse of 120 where
-            // onnxruntime divides by it, and the half falls to the other side; Softmax makes
-            // five steps of one.
-            (_, "kws_qdq_u8s8") => 5.0,
             _ => 2.0,
         },
         classifier: !matches!(float, "ad" | "skab_ae"),

@@ -18,6 +18,7 @@ mod elementwise;
 mod kernel;
 mod layout;
 mod linear;
+mod mean;
 mod quantiser;
 mod value;
 

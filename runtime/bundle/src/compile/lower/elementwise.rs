@@ -46,10 +46,11 @@ impl Lowering<'_> {
         if self.integer_mean(node, &held) {
             return;
         }
-        // Means of integers lie on a half of a step quite often. Which way these go is settled
-        // by the rounding errors of a mean of real values, as the original graph takes it.
         if self.is_exact() && held.steps.whole && averages(&node.op) {
-            return self.copy(node);
+            if !self.window_mean(node) {
+                self.copy(node);
+            }
+            return;
         }
         let mut made = self.on(node, held.t);
         let t = self.result(y, held.k);

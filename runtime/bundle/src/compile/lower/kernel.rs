@@ -2,17 +2,13 @@
 //!
 //! A sum of two quantised values is `round(a * k_a / k + b * k_b / k)` by definition. The kernel
 //! takes the integers with their zero points and one constant for both of these: the same but
-//! for the last bits of an f32. A mean over a whole image of unsigned bytes is that of the
-//! integers, while a window's mean is one of real values. For integers that fall on a half of a
-//! step these bits decide, and a residual network has such a pair in many places. Models are
-//! validated with these kernels, so it is computed in the same order here.
+//! for the last bits of an f32. For integers that fall on a half of a step these bits decide,
+//! and a residual network has such a pair in many places. Models are validated with these
+//! kernels, so it is computed in the same order here.
 
 use super::super::array::{Array, ElementType};
 use super::super::graph::{Node, ValueId};
 use super::value::{Held, Lowering, Scaled};
-
-/// Images of more elements may sum to more than an f32 counts.
-const LARGEST_IMAGE: i64 = (1 << 24) / 255;
 
 impl Lowering<'_> {
     /// Adds two quantised values in the scale of the next quantiser; whether it was that.
@@ -51,48 +47,6 @@ impl Lowering<'_> {
         self.emit("Add", value, &[t, by])
     }
 
-    /// Takes the mean over a whole image of unsigned steps; whether `node` was that. The sum of
-    /// integers is exact, and so is what lies on a half of a step after one true division.
-    pub(super) fn integer_mean(&mut self, node: &Node, held: &Scaled) -> bool {
-        let (Some(x), Some(y)) = (node.input(0), node.output()) else {
-            return false;
-        };
-        let Some(image) = self.whole_image(node, x).filter(|_| self.is_unsigned(x)) else {
-            return false;
-        };
-        let count = image.iter().product::<i64>();
-        if !self.is_exact() || !held.steps.whole || !(1..=LARGEST_IMAGE).contains(&count) {
-            return false;
-        }
-        let axes = (2..2 + image.len() as i64).collect();
-        let name = self.source_name(y);
-        let axes = self
-            .out
-            .add_constant(&format!("{name}/axes"), Array::indices(axes));
-        let sum = self.emit("ReduceSum", y, &[held.t, axes]);
-        let count = self.scalar(count as f32);
-        let t = self.quotient(y, sum, count);
-        self.hold(y, Held::Scaled(Scaled::new(t, held.k)));
-        true
-    }
-
-    /// Sizes of the image that `node` takes one mean of, if it is the whole one.
-    fn whole_image(&self, node: &Node, x: ValueId) -> Option<Vec<i64>> {
-        let shape = self.source.value(x).shape.as_deref()?.get(2..)?;
-        let size = |axis: &Option<usize>| axis.and_then(|n| i64::try_from(n).ok());
-        let image: Vec<i64> = shape.iter().map(size).collect::<Option<_>>()?;
-        let window = node.ints("kernel_shape").unwrap_or_default();
-        let padded = node.ints("pads").is_some_and(|p| p.iter().any(|n| *n != 0));
-        let automatic = node.text("auto_pad").is_some_and(|p| p.starts_with("SAME"));
-        let one = window == image && !padded && !automatic;
-        (node.op == "GlobalAveragePool" || node.op == "AveragePool" && one).then_some(image)
-    }
-
-    fn is_unsigned(&self, x: ValueId) -> bool {
-        let zero = self.zero_of(x);
-        zero.is_some_and(|z| z.element() == ElementType::U8)
-    }
-
     fn zero_point(&self, value: ValueId) -> Option<f32> {
         let zero = self.zero_of(value)?;
         let byte = matches!(zero.element(), ElementType::U8 | ElementType::I8);
@@ -103,7 +57,7 @@ impl Lowering<'_> {
     }
 
     /// The zero point of what `value` was dequantised from.
-    fn zero_of(&self, value: ValueId) -> Option<&Array> {
+    pub(super) fn zero_of(&self, value: ValueId) -> Option<&Array> {
         let mut nodes = self.source.nodes.iter();
         let maker = nodes.find(|n| n.output() == Some(value))?;
         let zero = maker.input(2).filter(|_| maker.is("DequantizeLinear"))?;

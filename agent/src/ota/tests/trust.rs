@@ -208,6 +208,11 @@ async fn a_voucher_moves_the_device_and_what_runs_runs_on() {
     world
         .serve_until("commit", |w| w.is_committed(digest))
         .await;
+    // The state shows before its effect does.
+    let active = format!("activate {:02x}", digest[0]);
+    world
+        .serve_until("activation", |w| w.calls().contains(&active))
+        .await;
     let calls = world.calls();
 
     let voucher = Voucher {

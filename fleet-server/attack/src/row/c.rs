@@ -233,7 +233,7 @@ fn c5(suite: &Suite) -> Result<()> {
     ensure(!dropped.is_empty(), || "no report was dropped".into())?;
     let mark = lab.broker.mark();
     lab.broker.clear_rule();
-    wait("every dropped report to be acknowledged", SOON * 5, || {
+    wait("every dropped report to be acknowledged", SOON * 2, || {
         let mut left = dropped.clone();
         for message in lab.broker.seen(mark) {
             if let Some(Down::Ack(ack)) = down_of(&message).map(|d| d.message) {
